@@ -1,0 +1,118 @@
+"""The data root: which folder holds what, and which product version may write there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from opportunity_sync import __version__
+from opportunity_sync.errors import DataRootError
+
+FORMAT = 1
+"""Layout version of the data root; raised when an older product could misread it."""
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """Folders below one data root."""
+
+    path: Path
+
+    @property
+    def raw(self) -> Path:
+        """Raw batches, the only source of truth: `raw/<table>/<batch>/`."""
+        return self.path / "raw"
+
+    @property
+    def warehouse(self) -> Path:
+        """The private DuckDB file; deleting it rebuilds it from the raw batches."""
+        return self.path / "warehouse" / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """What analysts see."""
+        return self.path / "published"
+
+    @property
+    def live_file(self) -> Path:
+        """The DuckDB file analysts open."""
+        return self.published / "opportunities.duckdb"
+
+    @property
+    def releases(self) -> Path:
+        """Kept releases: `releases/<release_id>/`."""
+        return self.published / "releases"
+
+    @property
+    def candidates(self) -> Path:
+        """Releases being built or validated: `candidates/<release_id>/`."""
+        return self.published / "candidates"
+
+
+def open_data_root(path: Path) -> DataRoot:
+    """Create the data root if needed and check that this version may use it.
+
+    Raises:
+        DataRootError: a newer version of the product has written there.
+    """
+    marker = path / "format.json"
+    if marker.exists():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found["format"] > FORMAT:
+            raise DataRootError(
+                f"Data root {path} has format {found['format']}, written by version {found['version']}; "
+                f"version {__version__} understands format {FORMAT} at most",
+                state="Nothing was read or changed",
+                action="Upgrade opportunity-sync, or point OPPORTUNITY_SYNC_DATA at another folder",
+            )
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, json.dumps({"format": FORMAT, "version": __version__}) + "\n")
+    return DataRoot(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file so that readers see the old or the new content, never a part, also after a crash."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def warehouse_lock(root: DataRoot, *, timeout_seconds: float = 3600) -> Iterator[None]:
+    """Hold the one lock of everything that writes the warehouse or the published folder.
+
+    Raises:
+        DataRootError: another process held it for longer than `timeout_seconds`.
+    """
+    from filelock import FileLock, Timeout
+
+    root.warehouse.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root.warehouse.with_suffix(".lock"), timeout=timeout_seconds):
+            yield
+    except Timeout:
+        error = DataRootError(
+            f"Another process has been working on {root.path} for over {timeout_seconds:.0f} s",
+            state="Nothing was changed by this one",
+            action="Wait for the other run, or end it if it hangs; then run again",
+        )
+        error.transient = True
+        raise error from None

@@ -1,0 +1,73 @@
+"""Errors of the sync. Every message says three things: what was wrong, what happened to the data, what to do.
+
+OpportunitySyncError
+├── ConfigurationError          a setting, connection or file of the user's is wrong (dataverse/errors.py, tables.py)
+├── DataRootError               the data root belongs to a newer version or to another organisation
+├── DataverseError              the service said no, or said nothing usable (dataverse/errors.py)
+├── BatchRefusedError           what was read does not fit the table's types or lacks a key
+├── LakeError                   a raw batch on disk is damaged
+├── ValidationFailedError       a critical expectation failed: the release is not published
+└── ReleaseError                a release is missing or damaged
+"""
+
+from __future__ import annotations
+
+
+class OpportunitySyncError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        what: what was wrong: table, column, row key, file, limit. Never a secret, never personal data.
+        state: what happened to the data.
+        action: what the reader should do next.
+    """
+
+    transient: bool = False
+    """True when the same call may succeed later without anyone changing anything."""
+
+    retry_after: float | None = None
+    """Seconds the service asked us to wait, when it said so."""
+
+    def __init__(self, what: str, *, state: str, action: str) -> None:
+        super().__init__(what, state, action)
+        self.what, self.state, self.action = what, state, action
+
+    def __str__(self) -> str:
+        return " ".join(part.rstrip(".") + "." for part in (self.what, self.state, self.action))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_restore, (type(self), self.args, self.__dict__))
+
+
+def _restore(
+    cls: type[OpportunitySyncError], args: tuple[object, ...], state: dict[str, object]
+) -> OpportunitySyncError:
+    """Rebuild an error that crossed a process boundary (keyword-only constructors do not pickle)."""
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(OpportunitySyncError):
+    """A setting, a connection field or a configuration file is wrong."""
+
+
+class DataRootError(OpportunitySyncError):
+    """The data root cannot be used by this version or with this organisation."""
+
+
+class BatchRefusedError(OpportunitySyncError):
+    """What the service sent does not fit the table: nothing of the batch is kept."""
+
+
+class LakeError(OpportunitySyncError):
+    """A raw batch on disk is damaged or incomplete."""
+
+
+class ValidationFailedError(OpportunitySyncError):
+    """At least one critical expectation failed; the release is not published."""
+
+
+class ReleaseError(OpportunitySyncError):
+    """A release is missing, damaged or cannot be switched to."""
