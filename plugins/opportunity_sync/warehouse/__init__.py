@@ -1,0 +1,98 @@
+"""The transform stage: raw batches -> private warehouse -> candidate release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from opportunity_sync import __version__
+from opportunity_sync.data_root import DataRoot, open_data_root, warehouse_lock
+from opportunity_sync.errors import ReleaseError
+from opportunity_sync.lake import Lake
+from opportunity_sync.release import Release, Run, live_release
+from opportunity_sync.settings import Settings
+from opportunity_sync.tables import load_tables
+from opportunity_sync.warehouse.apply import apply_batches
+from opportunity_sync.warehouse.build import Blueprint, build_candidate
+from opportunity_sync.warehouse.models import Model, load_models
+from opportunity_sync.warehouse.state import open_warehouse, warehouse_id
+from opportunity_sync.warehouse.views import create_views
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+log = logging.getLogger("opportunity_sync.warehouse")
+
+
+def transform(settings: Settings, run: Run) -> Release:
+    """Apply all new raw batches to the warehouse and build a candidate release.
+
+    Returns:
+        The candidate: `published/candidates/<release_id>/` holds its DuckDB file, not yet validated.
+
+    Raises:
+        ConfigurationError: `tables.yaml` or a model is wrong.
+        LakeError: a raw batch is damaged.
+        DataRootError: the data root is of a newer version, or is in use for too long.
+    """
+    root = open_data_root(settings.data)
+    selections = load_tables(settings.tables_file)
+    models = load_models(settings.sql)
+    lake = Lake(root.raw)
+    log.info("transform: started")
+    with warehouse_lock(root), open_warehouse(root, settings, lake) as connection:
+        applied = apply_batches(connection, lake)
+        additional = create_views(connection, selections, models)
+        live = _live(root)
+        blueprint = Blueprint(
+            models=models,
+            additional=additional,
+            fingerprint=_fingerprint(connection, settings, run, models),
+            live=live,
+            live_folder=root.releases / live.release_id if live else None,
+        )
+        release = build_candidate(connection, settings, run, blueprint, root.candidates)
+    log.info(
+        "transform: %d batches applied, candidate %s built (%s): %s",
+        applied,
+        release.release_id,
+        release.built,
+        ", ".join(f"{table} {count}" for table, count in release.rows.items()),
+    )
+    return release
+
+
+def _live(root: DataRoot) -> Release | None:
+    """The live release to continue from; None also when it is damaged: a whole build then replaces it."""
+    try:
+        return live_release(root)
+    except ReleaseError as error:
+        log.warning("transform: the live release is not used as a base: %s", error)
+        return None
+
+
+def _fingerprint(connection: DuckDBPyConnection, settings: Settings, run: Run, models: dict[str, Model]) -> str:
+    """All but row data that decides what a release contains, in one hash.
+
+    The day is part of it, for rules 3.8 and because one whole build a day also undoes the growth of a file that is
+    updated every hour.
+    """
+    views = connection.execute(
+        "select sql from duckdb_views() where schema_name = 'source' order by view_name"
+    ).fetchall()
+    roles = connection.execute(
+        "select count(*), bit_xor(hash(roles)) from staging.connection_roles as roles"
+    ).fetchall()
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "warehouse": warehouse_id(connection),
+        "today": run.started_at.astimezone(UTC).date().isoformat(),
+        "models": [model.sql for model in models.values()],
+        "settings": [settings.customer_role, settings.stakeholder_categories, settings.role_when_missing],
+        "views": views,
+        "roles": roles,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,267 @@
+"""Apply raw batches to the current rows: each batch once, in one transaction with its bookkeeping.
+
+The result depends only on the set of batches applied, not on their order (rules 1.1 to 1.3, 1.7): per key the row with
+the highest (`versionnumber`, `_extracted_at`, batch, page) is kept, with the latest time it was extracted alive; of
+deletes the latest time they were observed. Which rows are live is decided by the views in `views.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opportunity_sync.lake import Column, Lake, Manifest
+from opportunity_sync.tables import CORE, READ_ORDER
+from opportunity_sync.warehouse.state import sequence
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+LOGGED_KEYS_PER_BATCH = 200_000
+"""Larger batches are not logged key by key: the next release is then derived anew as a whole."""
+LOGGED_BATCHES = 1_000
+"""How many batches back changed keys are remembered."""
+
+log = logging.getLogger("opportunity_sync.warehouse")
+
+
+def apply_batches(connection: DuckDBPyConnection, lake: Lake) -> int:
+    """Apply every complete batch that is not yet applied; returns how many.
+
+    Raises:
+        LakeError: a batch is damaged; the batches before it stay applied, none of it is.
+    """
+    applied = 0
+    for table in READ_ORDER:
+        known = {
+            batch
+            for (batch,) in connection.execute(
+                "select batch from meta.batches where table_name = ?", [table]
+            ).fetchall()
+        }
+        for name in lake.names(table):
+            if name not in known:
+                manifest = lake.manifest(table, name)
+                connection.execute("begin")
+                try:
+                    _apply(connection, lake, manifest)
+                except BaseException:
+                    connection.execute("rollback")
+                    raise
+                connection.execute("commit")
+                log.info(
+                    "warehouse: applied %s %s (%s): %d rows, %d deletes",
+                    table,
+                    name,
+                    manifest.mode,
+                    manifest.rows,
+                    manifest.deletes,
+                )
+                applied += 1
+    return applied
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """A moment as DuckDB's TIMESTAMP holds it here: UTC, without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> None:
+    number = sequence(connection) + 1
+    touches_all = manifest.mode == "full" or manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
+    _remember_columns(connection, manifest)
+    rows = lake.files(manifest, "rows")
+    deletes = lake.files(manifest, "deletes")
+    if rows:
+        _apply_rows(connection, manifest, rows, None if touches_all else number)
+    if deletes:
+        _apply_deletes(connection, manifest.table, deletes, None if touches_all else number)
+    connection.execute(
+        "insert into meta.batches values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            manifest.table,
+            manifest.batch,
+            manifest.mode,
+            number,
+            naive_utc(manifest.started_at),
+            naive_utc(manifest.finished_at),
+            manifest.rows,
+            manifest.deletes,
+            manifest.delta_link is not None or manifest.read_until is not None,
+            touches_all,
+            [column.name for column in manifest.columns],
+        ],
+    )
+    connection.execute("delete from meta.changed_keys where sequence <= ?", [number - LOGGED_BATCHES])
+
+
+def _remember_columns(connection: DuckDBPyConnection, manifest: Manifest) -> None:
+    """Make `current.<table>` hold the batch's columns; the newest batch decides a column's type and labels."""
+    table = manifest.table
+    present = dict(
+        connection.execute(
+            "select column_name, data_type from duckdb_columns() where schema_name = 'current' and table_name = ?",
+            [table],
+        ).fetchall()
+    )
+    described = dict(
+        connection.execute("select column_name, batch from meta.columns where table_name = ?", [table]).fetchall()
+    )
+    for column in manifest.columns:
+        for name, kind in _stored(column):
+            if name not in present:
+                connection.execute(f'alter table current.{table} add column "{name}" {kind}')
+            elif present[name] != kind and manifest.batch > described.get(column.name, ""):
+                converted = f'set data type {kind} using try_cast("{name}" as {kind})'
+                connection.execute(f'alter table current.{table} alter "{name}" {converted}')
+        if manifest.batch > described.get(column.name, ""):
+            connection.execute(
+                "delete from meta.columns where table_name = ? and column_name = ?", [table, column.name]
+            )
+            connection.execute(
+                "insert into meta.columns values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    table,
+                    column.name,
+                    column.duckdb_type,
+                    column.attribute_type,
+                    column.has_type,
+                    column.label,
+                    column.description,
+                    manifest.batch,
+                ],
+            )
+        for code, label in column.choices.items():
+            connection.execute(
+                "delete from meta.choices where table_name = ? and column_name = ? and code = ? and batch < ?",
+                [table, column.name, code, manifest.batch],
+            )
+            connection.execute(
+                "insert into meta.choices select ?, ?, ?, ?, ? where not exists (select 1 from meta.choices "
+                "where table_name = ? and column_name = ? and code = ?)",
+                [table, column.name, code, label, manifest.batch, table, column.name, code],
+            )
+
+
+def _stored(column: Column) -> list[tuple[str, str]]:
+    stored = [(column.name, column.duckdb_type)]
+    if column.has_type:
+        stored.append((f"{column.name}_type", "VARCHAR"))
+    return stored
+
+
+def _apply_rows(connection: DuckDBPyConnection, manifest: Manifest, files: list[Path], log_as: int | None) -> None:
+    table = manifest.table
+    key = next(iter(CORE[table]))
+    types = dict(
+        connection.execute(
+            "select column_name, data_type from duckdb_columns() where schema_name = 'current' and table_name = ?",
+            [table],
+        ).fetchall()
+    )
+    names = [name for column in manifest.columns for name, _ in _stored(column)]
+    listed = ", ".join(f'try_cast("{name}" as {types[name]}) as "{name}"' for name in names)
+    batch = _literal(manifest.batch)
+    source = f"read_parquet([{', '.join(_literal(str(file)) for file in files)}])"
+    read = f"select {listed}, _extracted_at, _page, {batch} as _batch, _extracted_at as _alive_at from {source}"
+
+    (counts,) = connection.execute(f"select count(*), count(distinct {key}) from {source}").fetchall()
+    (present,) = connection.execute(f"select count(*) from current.{table}").fetchall()
+    if counts[0] != counts[1]:
+        read = f"""
+            select * replace (max(_alive_at) over (partition by {key}) as _alive_at)
+            from ({read})
+            qualify row_number() over (
+                partition by {key} order by coalesce(versionnumber, 0) desc, _extracted_at desc, _page desc
+            ) = 1"""
+    if present[0] == 0:
+        if log_as is not None:
+            connection.execute(
+                f"insert into meta.changed_keys select distinct {log_as}, {_literal(table)}, {key} from {source}"
+            )
+        connection.execute(f"insert into current.{table} by name {read}")
+    else:
+        connection.execute(f"create or replace temp table incoming as {read}")
+        if log_as is not None:
+            _log_changed(connection, table, f"select {key} as id from incoming", log_as)
+        _merge_incoming(connection, table, key)
+        connection.execute("drop table incoming")
+    if log_as is not None and table == "connection":
+        _log_ends(connection, log_as)
+
+
+def _merge_incoming(connection: DuckDBPyConnection, table: str, key: str) -> None:
+    """Per key: the greater row of `incoming` and the current one stays, with the later time it was seen alive."""
+    order = "coalesce({0}.versionnumber, 0), {0}._extracted_at, {0}._batch, {0}._page"
+    connection.execute(
+        f"""
+        create or replace temp table winners as
+        select incoming.* replace (
+            greatest(incoming._alive_at, coalesce(present._alive_at, incoming._alive_at)) as _alive_at
+        )
+        from incoming
+        left join current.{table} as present on present.{key} = incoming.{key}
+        where present.{key} is null or ({order.format("incoming")}) > ({order.format("present")})
+        """
+    )
+    connection.execute(
+        f"""
+        update current.{table} as present set _alive_at = incoming._alive_at
+        from incoming
+        where incoming.{key} = present.{key} and incoming._alive_at > present._alive_at
+        """
+    )
+    connection.execute(f"delete from current.{table} where {key} in (select {key} from winners)")
+    connection.execute(f"insert into current.{table} by name select * from winners")
+    connection.execute("drop table winners")
+
+
+def _apply_deletes(connection: DuckDBPyConnection, table: str, files: list[Path], log_as: int | None) -> None:
+    source = f"read_parquet([{', '.join(_literal(str(file)) for file in files)}])"
+    connection.execute(
+        f"create or replace temp table gone as select id, max(_observed_at) as observed_at from {source} group by id"
+    )
+    connection.execute(
+        f"""
+        update deletes.{table} as present set observed_at = gone.observed_at
+        from gone where gone.id = present.id and gone.observed_at > present.observed_at
+        """
+    )
+    connection.execute(
+        f"insert into deletes.{table} select * from gone where id not in (select id from deletes.{table})"
+    )
+    if log_as is not None:
+        _log_changed(connection, table, "select id from gone", log_as)
+        if table == "connection":
+            _log_ends(connection, log_as)
+    connection.execute("drop table gone")
+
+
+def _log_changed(connection: DuckDBPyConnection, table: str, ids: str, log_as: int) -> None:
+    """Remember changed keys, and for connections the ends they had before the change."""
+    connection.execute(f"insert into meta.changed_keys select distinct {log_as}, {_literal(table)}, id from ({ids})")
+    if table == "connection":
+        _log_ends(connection, log_as)
+
+
+def _log_ends(connection: DuckDBPyConnection, log_as: int) -> None:
+    """Remember the ends of this batch's connections, as they are now, as changed opportunities.
+
+    Ends that are no opportunity do no harm: the touched rows are only a superset of those that change.
+    """
+    connection.execute(
+        f"""
+        insert into meta.changed_keys
+        select distinct {log_as}, 'opportunity', unnest([record1id, record2id])
+        from current.connection
+        where connectionid in (
+            select key from meta.changed_keys where sequence = {log_as} and table_name = 'connection'
+        )
+        """
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
