@@ -131,7 +131,7 @@ def load_tables(path: Path) -> dict[str, Selection]:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _problem(f"{path} cannot be read: {error.strerror}") from error
-    except YAMLError as error:
+    except (YAMLError, ValueError, TypeError, LookupError) as error:  # the last three: what odd tags and bytes raise
         raise _problem(f"{path} is not YAML: {error}") from error
     _check_keys(path, document, allowed=("tables",), what="key")
     tables = document["tables"]
