@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opportunity_sync import convert
-from opportunity_sync.convert import Written, disk_errors, write_pages
+from opportunity_sync.convert import Written, write_pages
+from opportunity_sync.data_root import disk_errors
 from opportunity_sync.dataverse.client import Page
 from opportunity_sync.dataverse.metadata import DUCKDB_TYPES
-from opportunity_sync.errors import BatchRefusedError, LakeError
+from opportunity_sync.errors import BatchRefusedError, DataRootError
 from opportunity_sync.lake import Column
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -319,7 +320,7 @@ def test_a_full_disk_under_duckdb_is_named(tmp_path: Path) -> None:
     full = "copy (select range from range(1000000)) to '/dev/full' (format csv, use_tmp_file false)"
     with (
         duckdb.connect() as connection,
-        pytest.raises(LakeError, match="No space left on device") as caught,
+        pytest.raises(DataRootError, match="No space left on device") as caught,
         disk_errors(tmp_path),
     ):
         connection.execute(full)
@@ -329,7 +330,7 @@ def test_a_full_disk_under_duckdb_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_under_python_is_named(tmp_path: Path) -> None:
     with (
-        pytest.raises(LakeError, match="No space left on device"),
+        pytest.raises(DataRootError, match="No space left on device"),
         disk_errors(tmp_path),
         Path("/dev/full").open("wb") as file,
     ):

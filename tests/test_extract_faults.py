@@ -23,7 +23,7 @@ from opportunity_sync.dataverse.errors import (
     OrganizationReadMissingError,
     ProtocolError,
 )
-from opportunity_sync.errors import BatchRefusedError, LakeError, OpportunitySyncError
+from opportunity_sync.errors import BatchRefusedError, DataRootError, OpportunitySyncError
 from opportunity_sync.extract import extract_scheduled
 from opportunity_sync.lake import Lake
 from opportunity_sync.settings import Settings
@@ -241,7 +241,7 @@ def test_two_runs_at_once_both_succeed(extraction: Extraction) -> None:
 def _extract_with_small_files(credentials: Credentials, path: str, limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     client = DataverseClient(credentials.organization_url, DataverseAuth(credentials), ca_bundle=credentials.ca_bundle)
-    with client, pytest.raises(LakeError, match=r"raw.* cannot be written: File too large") as caught:
+    with client, pytest.raises(DataRootError, match=r"raw.* cannot be written: File too large") as caught:
         extract_scheduled(client, selection("connectionrole"), Lake(Path(path)), Settings(page_size=1), "full disk")
     assert not caught.value.transient
 

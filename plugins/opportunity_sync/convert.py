@@ -6,20 +6,18 @@ time and writes one Parquet file. JSON numbers are exact to 15 significant digit
 
 from __future__ import annotations
 
-import errno
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opportunity_sync.convert_sql import IS_ROW, read_deletes, read_rows, select_list, text
+from opportunity_sync.data_root import disk_errors
 from opportunity_sync.dataverse.client import Page
-from opportunity_sync.errors import LakeError
 from opportunity_sync.lake import Column, DataFile, data_file
 from opportunity_sync.refusal import refusal, refuse_nested
 
@@ -122,28 +120,6 @@ def write_pages(pages: Iterable[Page], *, table: str, key: str, columns: tuple[C
         )
 
 
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk into an error that names the folder.
-
-    Raises:
-        LakeError: the disk, the quota or the largest file size was exhausted.
-    """
-    import duckdb
-
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise _disk_full(folder, str(error.strerror)) from error
-    except duckdb.IOException as error:
-        for reason in ("No space left on device", "Disk quota exceeded", "File too large"):
-            if reason in str(error):
-                raise _disk_full(folder, reason) from error
-        raise
-
-
 class _Conversion:
     """DuckDB's side; used by one thread at a time."""
 
@@ -230,12 +206,4 @@ def _spool(page: Page, folder: Path) -> _Spooled:
         bytes=len(rows),
         has_deletes=_DELETED.search(rows) is not None,
         may_be_nested=_NESTED.search(rows) is not None,
-    )
-
-
-def _disk_full(folder: Path, reason: str) -> LakeError:
-    return LakeError(
-        f"{folder} cannot be written: {reason}",
-        state="The batch was given up and nothing of it is visible; earlier data stays live",
-        action="Free space below the data root, or point OPPORTUNITY_SYNC_DATA at a larger disk; then run again",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -116,3 +117,33 @@ def warehouse_lock(root: DataRoot, *, timeout_seconds: float = 3600) -> Iterator
         )
         error.transient = True
         raise error from None
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk into an error that names the folder.
+
+    Raises:
+        DataRootError: the disk, the quota or the largest file size was exhausted.
+    """
+    import duckdb
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _disk_full(folder, str(error.strerror)) from error
+    except duckdb.Error as error:
+        for reason in ("No space left on device", "Disk quota exceeded", "File too large"):
+            if reason in str(error):
+                raise _disk_full(folder, reason) from error
+        raise
+
+
+def _disk_full(folder: Path, reason: str) -> DataRootError:
+    return DataRootError(
+        f"{folder} cannot be written: {reason}",
+        state="What was being written was given up and nothing of it is visible; earlier data stays live",
+        action="Free space below the data root, or point OPPORTUNITY_SYNC_DATA at a larger disk; then run again",
+    )

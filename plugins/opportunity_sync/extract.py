@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from opportunity_sync.convert import disk_errors, write_pages
+from opportunity_sync.convert import write_pages
+from opportunity_sync.data_root import disk_errors
 from opportunity_sync.dataverse.client import DataverseClient
 from opportunity_sync.dataverse.errors import ChangeTrackingOffError, DeltaLinkExpiredError
 from opportunity_sync.dataverse.metadata import LOOKUP_TARGET, TableMetadata, columns, table_metadata
@@ -71,9 +72,9 @@ def extract_full(
     Raises:
         DataverseError: the service refused, or gave no usable answer within the retry budget.
         ConfigurationError: a selected column never existed or cannot be read.
-        DataRootError: the data root holds another organisation.
+        DataRootError: the data root holds another organisation, or its disk is full.
         BatchRefusedError: a row does not fit the table's types or lacks its key.
-        LakeError: the disk is full, or a manifest is damaged.
+        LakeError: a manifest is damaged.
     """
     return _full(_source(client, selection, lake, settings, run_id))
 

@@ -168,3 +168,12 @@ def test_the_release_is_derived_anew_when_the_day_changes(settings: Settings, la
     assert transform(settings, RUN).built == "incremental"
     tomorrow = Run(run_id="test", started_at=RUN.started_at + timedelta(days=1))
     assert transform(settings, tomorrow).built == "full"
+
+
+def test_what_a_killed_build_left_behind_is_removed(settings: Settings, lake: Lake) -> None:
+    small_organisation(lake)
+    candidates = DataRoot(settings.data).candidates
+    (candidates / "20260101T000000000000Z").mkdir(parents=True)
+    (candidates / "20260101T000000000000Z" / "opportunities.duckdb").write_bytes(b"half")
+    release = transform(settings, RUN)
+    assert [path.name for path in candidates.iterdir()] == [release.release_id]

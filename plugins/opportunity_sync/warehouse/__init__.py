@@ -9,7 +9,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from opportunity_sync import __version__
-from opportunity_sync.data_root import DataRoot, open_data_root, warehouse_lock
+from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, warehouse_lock
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.lake import Lake
 from opportunity_sync.release import Release, Run, live_release
@@ -36,14 +36,14 @@ def transform(settings: Settings, run: Run) -> Release:
     Raises:
         ConfigurationError: `tables.yaml` or a model is wrong.
         LakeError: a raw batch is damaged.
-        DataRootError: the data root is of a newer version, or is in use for too long.
+        DataRootError: the data root is of a newer version or in use for too long, or its disk is full.
     """
     root = open_data_root(settings.data)
     selections = load_tables(settings.tables_file)
     models = load_models(settings.sql)
     lake = Lake(root.raw)
     log.info("transform: started")
-    with warehouse_lock(root), open_warehouse(root, settings, lake) as connection:
+    with disk_errors(root.path), warehouse_lock(root), open_warehouse(root, settings, lake) as connection:
         applied = apply_batches(connection, lake)
         additional = create_views(connection, selections, models)
         live = _live(root)

@@ -72,6 +72,9 @@ def build_candidate(
     Args:
         connection: the warehouse, opened for writing, its views up to date.
     """
+    for leftover in candidates.glob("*"):  # the caller holds the lock, so nobody is building them
+        if not (leftover / "release.json").exists():
+            shutil.rmtree(leftover)
     now = datetime.now(UTC)
     release_id = new_release_id(now)
     folder = candidates / release_id

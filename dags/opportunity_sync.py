@@ -1,0 +1,100 @@
+"""### Opportunity sync: Dynamics 365 to a validated DuckDB release, every hour
+
+**What**: reads the changes of five Dataverse tables, derives each opportunity's account and contact roles in SQL,
+validates the result and swaps it in as one file that analysts can open at any moment. It never writes to Dynamics.
+
+**When**: hourly, one run at a time, no catch-up: a missed hour needs none, because the next run continues from the last
+change-tracking link. A backfill (`airflow backfill create --dag-id opportunity_sync --from-date ... --to-date ...`)
+reads the rows modified in each hour again; it waits while the DAG is paused. Triggering with `full_read` reads every
+table in full, which also finds deletes that change tracking could not report. `OPPORTUNITY_SYNC_SCHEDULE` (a cron
+expression) replaces the hour; `OPPORTUNITY_SYNC_DEADLINE_MINUTES` (60) is how long a run may take from being queued
+until somebody is told.
+
+**Reads**: opportunity, connection, contact, account, connectionrole of the organisation that the connection
+`dataverse_default` points at (its fields: `plugins/opportunity_sync/dataverse/hook.py`); columns from
+`include/tables.yaml`; meaning from `include/sql/`. Children are read before parents, so that a reference read early
+finds its target read later.
+
+**Writes**, all below `OPPORTUNITY_SYNC_DATA`: raw batches in `raw/`, the private `warehouse/`, and
+`published/opportunities.duckdb` with its releases. Updates the asset `published_opportunities` with row counts, how
+fresh each table is, and the release id.
+
+**If it fails**: nothing is lost and the last release stays live; the next run picks up where this one stopped. The
+error's three sentences say what was wrong, what happened to the data, and what to do. Errors that only a person can
+resolve fail at once, others are retried, after the pause the service asked for.
+
+- `extract_children`, `extract_parents`: the secret has expired, a right is missing, the service is down. Correct the
+  connection or the rights, or wait; then clear the failed task. One table that fails does not lose the others' work.
+- `transform`: a raw batch is damaged, or the disk is full. Do what the message says, then clear the task;
+  `opportunity-sync rebuild` builds everything after `raw/` anew.
+- `validate`: a critical expectation failed. Look at the rows whose keys the error names; correct them in Dynamics, or
+  the rule in `include/sql/`; then clear `transform`.
+- `publish`: the disk is full. Make room, then clear the task.
+- the deadline is missed: any of these, or a task that cannot start. `opportunity-sync status` shows how old the data
+  is; the pools `dataverse` and `warehouse` have to exist and be free.
+
+Failures and late runs go to the log, and by mail to the addresses in the variable `opportunity_sync_alert_emails`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, Metadata, Param, dag, task
+
+from opportunity_sync import steps
+from opportunity_sync.alerts import freshness_deadline, report_failure
+from opportunity_sync.assets import PUBLISHED
+from opportunity_sync.retries import RetryTransientErrors
+from opportunity_sync.tables import CHILDREN, PARENTS
+
+
+@dag(
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable(os.environ.get("OPPORTUNITY_SYNC_SCHEDULE", "0 * * * *"), timezone="UTC"),
+    start_date=datetime(2024, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    params={"full_read": Param(False, type="boolean", description="Read every table in full, to find lost deletes")},
+    default_args={
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=15),
+        "retry_policy": RetryTransientErrors(),
+        "on_failure_callback": report_failure,
+    },
+    deadline=freshness_deadline(timedelta(minutes=float(os.environ.get("OPPORTUNITY_SYNC_DEADLINE_MINUTES", "60")))),
+    tags=["dynamics", "duckdb"],
+)
+def opportunity_sync() -> None:
+    """Wire the tasks; the module's docstring is the runbook."""
+
+    @task(pool="dataverse", execution_timeout=timedelta(hours=6), map_index_template="{{ task.op_kwargs['table'] }}")
+    def extract(table: str, **context: Any) -> dict[str, Any]:
+        return steps.extract(table, context["dag_run"], context["params"])
+
+    @task(pool="warehouse", execution_timeout=timedelta(hours=2))
+    def transform(**context: Any) -> str:
+        return steps.transform(context["dag_run"])
+
+    @task(pool="warehouse", execution_timeout=timedelta(hours=1))
+    def validate(release_id: Any) -> str:
+        return steps.validate(release_id)
+
+    @task(pool="warehouse", execution_timeout=timedelta(minutes=30), outlets=[PUBLISHED])
+    def publish(release_id: Any) -> Any:
+        yield Metadata(PUBLISHED, steps.publish(release_id))
+
+    children = extract.override(task_id="extract_children").expand(table=CHILDREN)
+    # The parents are read even if a child has failed: what they bring is not lost. Only `transform` needs them all.
+    parents = extract.override(task_id="extract_parents", trigger_rule="all_done").expand(table=PARENTS)
+    transformed = transform()
+    children >> parents >> transformed
+    children >> transformed
+    publish(validate(transformed))
+
+
+opportunity_sync()
