@@ -1,0 +1,160 @@
+"""The benchmarks run, measure what they say, and would notice a competitor that loses rows. Figures are not tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from benchmarks import building, extraction, peers, process
+from benchmarks.columns import OPPORTUNITY, TABLES
+from benchmarks.metadata import entity_definitions
+from benchmarks.organization import Size, prepare
+from benchmarks.pages import KEY_PREFIX, render_pages
+from benchmarks.results import Measure, judged, merge
+from benchmarks.scale import Scale
+
+TINY = Scale(
+    "tiny", extract_rows=5_000, memory_rows=15_000, opportunities=20_000, extract_rounds=1, build_rounds=1, hours=1
+)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything generated goes to a folder of the test."""
+    for module, names in (
+        (process, {"WORK": ""}),
+        (peers, {"WORK": "", "OUTPUT": "extract"}),
+        (extraction, {"PAGES": "pages", "TLS": "tls"}),
+        (building, {"FOLDER": "build", "DATA": "build/data", "INCLUDE": "build/include"}),
+    ):
+        for name, folder in names.items():
+            monkeypatch.setattr(module, name, tmp_path / folder)
+    return tmp_path
+
+
+def test_the_measured_table_has_41_columns_and_1_6_kb_per_row(tmp_path: Path) -> None:
+    render_pages(tmp_path, 1_000)
+    page = (tmp_path / "page-0000.json").read_bytes()
+    rows = json.loads(page + b"}")["value"]
+    assert len(OPPORTUNITY) == 41
+    assert len(rows) == 1_000
+    assert 1_500 < len(page) / len(rows) < 1_900
+    assert all(row["opportunityid"].encode().startswith(KEY_PREFIX) for row in rows)
+    assert {name.partition("@")[0] for row in rows for name in row} - {""} == {
+        column.api_name for column in OPPORTUNITY
+    }
+
+
+def test_pages_hold_the_same_values_as_the_sql_that_makes_raw_batches(tmp_path: Path) -> None:
+    render_pages(tmp_path, 20)
+    row = json.loads((tmp_path / "page-0000.json").read_bytes() + b"}")["value"][13]
+    with duckdb.connect() as connection:
+        prepare(connection, Size(20))
+        for column in OPPORTUNITY[1:]:
+            (expected,) = connection.execute(
+                f"select ({column.value})::{column.duckdb_type} = ?::{column.duckdb_type} or "
+                f"({column.value}) is null and ?::varchar is null from range(13, 14) as numbers(i)",
+                [row[column.api_name], row[column.api_name]],
+            ).fetchall()
+            assert expected == (True,), column.name
+
+
+def test_every_value_of_the_other_tables_is_valid_sql() -> None:
+    with duckdb.connect() as connection:
+        prepare(connection, Size(1_000))
+        for table, columns in TABLES.items():
+            values = ", ".join(f"({column.value})::{column.duckdb_type} as {column.name}" for column in columns)
+            (counts,) = connection.execute(
+                f"select count(*), count(distinct {columns[0].name}) from (select {values} from range(100) as n(i))"
+            ).fetchall()
+            assert counts == (100, 100), table
+
+
+def test_metadata_describes_every_column() -> None:
+    entity = entity_definitions("EntityDefinitions(LogicalName='opportunity')")
+    assert entity is not None
+    assert [attribute["LogicalName"] for attribute in entity["Attributes"]] == [column.name for column in OPPORTUNITY]
+    assert entity_definitions("EntityDefinitions(LogicalName='lead')") is None
+
+
+@pytest.mark.slow
+def test_extraction_is_measured_against_the_sdk_and_a_plain_download(work: Path) -> None:
+    measures = extraction.run_extract(TINY, compared=("sdk",))
+    assert [measure.unit for measure in measures] == ["rows/s", "s"]
+    for measure in measures:
+        assert measure.value > 0
+        assert measure.ratio is not None
+        assert measure.ratio > 0
+        assert (measure.peak_memory_mb or 0) > 50
+    assert not (work / "extract").exists()
+
+
+@pytest.mark.slow
+def test_a_table_larger_than_the_rendered_pages_has_different_keys(work: Path) -> None:
+    assert TINY.memory_rows > TINY.extract_rows
+    memory, growth = extraction.run_memory(TINY)
+    assert memory.met is True
+    assert growth.ratio is not None
+    assert not (work / "extract").exists()
+
+
+@pytest.mark.slow
+def test_full_and_hourly_builds_are_measured_against_a_copy(work: Path) -> None:
+    full, hourly, validated = building.run_build(TINY)
+    assert full.ratio == pytest.approx(full.value / (full.baseline or 0))
+    assert hourly.baseline == full.value
+    assert validated.note.startswith(("1", "2"))
+    assert not (work / "build").exists()
+
+
+def test_competitors_that_wrote_different_rows_have_different_fingerprints(tmp_path: Path) -> None:
+    hashes = []
+    for name, change in (("one", ""), ("two", " + 1")):
+        path = tmp_path / f"{name}.parquet"
+        values = ", ".join(
+            f"({column.value}){change if column.name == 'salesstage' else ''} as {column.name}"
+            for column in OPPORTUNITY
+        )
+        with duckdb.connect() as connection:
+            prepare(connection, Size(50))
+            connection.execute(f"copy (select {values} from range(50) as numbers(i)) to '{path}' (format parquet)")
+        hashes.append(process.run_child("-m", "benchmarks.fingerprint", str(path)).output)
+    assert [found["rows"] for found in hashes] == [50, 50]
+    assert hashes[0]["hash"] != hashes[1]["hash"]
+
+
+def test_a_scale_that_is_not_whole_pages_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole pages of 5000 rows"):
+        Scale("odd", extract_rows=7_000, memory_rows=15_000, opportunities=1, extract_rounds=1, build_rounds=1, hours=1)
+
+
+def test_a_failing_measurement_says_what_failed() -> None:
+    with pytest.raises(process.MeasurementError, match=r"fingerprint nowhere\.parquet ended with 1(.|\n)*IOException"):
+        process.run_child("-m", "benchmarks.fingerprint", "nowhere.parquet")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "comparison", "limit", "met"),
+    [(5.0, ">=", 5, True), (4.9, ">=", 5, False), (6.0, "<=", 6, True), (6.1, "<=", 6, False), (0.2, "<", 0.2, False)],
+)
+def test_a_target_is_met_or_missed(ratio: float, comparison: str, limit: float, met: bool) -> None:
+    assert judged(Measure("m", 1.0, "s", ratio=ratio), comparison, limit).met is met
+
+
+def test_a_target_without_ratio_applies_to_the_value() -> None:
+    assert judged(Measure("m", 501.0, "MB"), "<", 500).met is False
+
+
+def test_results_of_parts_not_run_stay(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    merge(path, [Measure("one", 1.0, "s"), Measure("two", 2.0, "s")])
+    merge(path, [Measure("two", 3.123456, "s", met=True)])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert [(entry["name"], entry["value"], entry["met"]) for entry in found] == [
+        ("one", 1.0, None),
+        ("two", 3.123, True),
+    ]
+    assert {"name", "value", "unit", "baseline", "ratio", "target", "met"} <= found[0].keys()
