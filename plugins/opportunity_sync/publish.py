@@ -1,0 +1,149 @@
+"""The publish stage: a validated candidate becomes the live release, in one atomic step.
+
+The order of steps, each durable before the next: Parquet files are written into the candidate, the candidate's folder
+is renamed to `releases/<release_id>`, and `published/opportunities.duckdb` is replaced by a hard link to its DuckDB
+file (a copy where the file system has no hard links). Only the last step changes which release is live, and readers
+that have the old file open keep it. After a kill at any point the old or the new release is live, and calling `publish`
+again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, sync_folder, warehouse_lock
+from opportunity_sync.diff import changes
+from opportunity_sync.errors import ReleaseError
+from opportunity_sync.published import check_complete, is_superseded, kept_releases, live_or_none, tidy
+from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, Release, live_release, read_release
+from opportunity_sync.settings import Settings
+
+__all__ = ["changes", "live", "publish", "releases", "rollback"]
+
+log = logging.getLogger("opportunity_sync.publish")
+
+
+def publish(settings: Settings, release_id: str) -> Release:
+    """Make a validated candidate the live release; calling it again changes nothing.
+
+    Returns:
+        The live release afterwards: the candidate, or the present one when that holds newer data.
+
+    Raises:
+        ReleaseError: there is no such candidate, or it did not pass validation.
+        DataRootError: the data root is of a newer version or in use for too long, or its disk is full.
+    """
+    root = open_data_root(settings.data)
+    with disk_errors(root.path), warehouse_lock(root):
+        present = live_or_none(root)
+        folder = root.releases / release_id
+        is_moved = (folder / "release.json").is_file()
+        candidate = read_release(folder if is_moved else root.candidates / release_id)
+        if present is not None and is_superseded(candidate, present):
+            log.info("publish: %s is superseded by the live release %s", release_id, present.release_id)
+            return present
+        log.info("publish: %s started", release_id)
+        if not is_moved:
+            check_complete(root.candidates / release_id, candidate)
+            _finish(settings, root.candidates / release_id)
+            root.releases.mkdir(exist_ok=True)
+            (root.candidates / release_id).rename(folder)
+            sync_folder(root.releases)
+            sync_folder(root.candidates)
+        _switch(root, folder / DATABASE)
+        tidy(root, keep=settings.releases_kept, live_id=release_id)
+    counts = ", ".join(f"{table} {count}" for table, count in candidate.rows.items())
+    log.info("publish: %s is live: %s", release_id, counts)
+    return candidate
+
+
+def releases(settings: Settings) -> list[Release]:
+    """Releases on disk, newest first; each can be switched to with `rollback`."""
+    return kept_releases(open_data_root(settings.data))
+
+
+def live(settings: Settings) -> Release | None:
+    """The live release; None before the first publication.
+
+    Raises:
+        ReleaseError: the live file is unreadable, or its release folder is gone.
+    """
+    return live_release(open_data_root(settings.data))
+
+
+def rollback(settings: Settings, release_id: str | None = None) -> Release:
+    """Switch to a kept release. The next scheduled run publishes newer data again.
+
+    Args:
+        settings: settings of the data root.
+        release_id: the release to switch to; without it the newest one that is older than the live one.
+
+    Returns:
+        The release that is live now.
+
+    Raises:
+        ReleaseError: there is no such release, or its file is damaged.
+    """
+    root = open_data_root(settings.data)
+    with warehouse_lock(root):
+        present = live_or_none(root)
+        kept = kept_releases(root)
+        older = [release for release in kept if present is None or release.release_id < present.release_id]
+        found = [release for release in kept if release.release_id == release_id] if release_id else older[:1]
+        if not found:
+            ids = ", ".join(release.release_id for release in kept) or "none"
+            raise ReleaseError(
+                f"There is no release {release_id}" if release_id else "There is no release older than the live one",
+                state="The live release is unchanged",
+                action=f"Choose one of the kept releases: {ids}",
+            )
+        folder = root.releases / found[0].release_id
+        check_complete(folder, found[0])
+        _switch(root, folder / DATABASE)
+    log.info("publish: rolled back from %s to %s", present.release_id if present else "nothing", found[0].release_id)
+    return found[0]
+
+
+def _finish(settings: Settings, folder: Path) -> None:
+    """Write the Parquet files of a candidate, and make all its files durable and read-only."""
+    import duckdb
+
+    parquet = folder / "parquet"
+    shutil.rmtree(parquet, ignore_errors=True)
+    parquet.mkdir()
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": settings.memory_limit,
+        "preserve_insertion_order": False,
+    }
+    with duckdb.connect(str(folder / DATABASE), read_only=True, config=config) as connection:
+        for table in PUBLISHED_TABLES:
+            target = str(parquet / f"{table}.parquet").replace("'", "''")
+            connection.execute(f"copy {table} to '{target}' (format parquet, compression zstd)")
+    for path in (folder / DATABASE, *parquet.iterdir()):
+        path.chmod(0o444)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(parquet)
+    sync_folder(folder)
+
+
+def _switch(root: DataRoot, database: Path) -> None:
+    """Replace the live file by `database`. (Renaming a link over another link to the same file does nothing.)"""
+    for leftover in root.published.glob(f".{DATABASE}.*"):
+        leftover.unlink()
+    if root.live_file.exists() and root.live_file.samefile(database):
+        return
+    aside = root.published / f".{DATABASE}.{os.getpid()}"
+    try:
+        aside.hardlink_to(database)
+    except OSError as error:
+        log.info("publish: copying, because this file system has no hard links (%s)", error.strerror)
+        shutil.copyfile(database, aside)
+        aside.chmod(0o444)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+    aside.replace(root.live_file)
+    sync_folder(root.published)
