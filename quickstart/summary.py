@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -56,7 +56,7 @@ def show_summary(console: Console, file: Path) -> None:
     console.print(f"\n[bold]File[/]: {file}", highlight=False)
     console.print("\n[bold]Try it[/]: any DuckDB client will do, for example this query")
     console.print(EXAMPLE, style="cyan", highlight=False)
-    console.print(_table(None, columns, rows))
+    console.print(_table(None, columns, rows, widest=24))
 
 
 def show_changes(console: Console, made: list[str], changes: Mapping[str, Mapping[str, int]]) -> None:
@@ -70,11 +70,14 @@ def show_changes(console: Console, made: list[str], changes: Mapping[str, Mappin
     console.print(_table("Changed in the release by this run", ("table", "inserted", "updated", "deleted"), rows))
 
 
-def _table(title: str | None, columns: tuple[str, ...] | list[str], rows: list[tuple[Any, ...]]) -> Table:
+def _table(
+    title: str | None, columns: tuple[str, ...] | list[str], rows: list[tuple[Any, ...]], widest: int = 64
+) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int | Decimal | None) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=True, overflow="ellipsis")
+        justify: Literal["right", "left"] = "right" if numbers else "left"
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", max_width=widest)
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row))
     return table

@@ -75,9 +75,9 @@ def change(organisation: Emulator, chance: random.Random) -> None:
     elif what < 0.97 and store.rows("connection"):
         store.delete("connection", some("connection"))
     else:
-        first, second = some("account"), some("account")
-        if first != second:
-            store.merge("account", first, second)
+        unmerged = [str(row["accountid"]) for row in store.rows("account") if not row.get("merged")]
+        if len(unmerged) > 5:
+            store.merge("account", *chance.sample(unmerged, 2))
 
 
 def runs(home: Path) -> Counter[str]:

@@ -1,8 +1,8 @@
 -- What validation found in this release. One row per expectation.
 select
-    cast(null as varchar) as suite, -- Suite of expectations: staging or marts
+    cast(null as varchar) as suite, -- Suite of expectations: extracted, staging, marts or release
     cast(null as varchar) as relation, -- Relation that was checked
-    cast(null as varchar) as expectation, -- Great Expectations type
+    cast(null as varchar) as expectation, -- Great Expectations type, or the name of a rule of this project
     cast(null as varchar) as column_name, -- Column that was checked; empty for a whole relation
     cast(null as varchar) as severity, -- critical: would have stopped the release; warning: published all the same
     cast(null as boolean) as success, -- True when the expectation was met

@@ -1,18 +1,39 @@
--- Connections whose effect a change may have touched: changed ones, and those at a changed opportunity or touched contact.
+-- Connections whose effect a change may have touched, with their ends: changed ones, and those at a changed opportunity or
+-- touched contact. Changed ones that are gone have no ends.
 with
 changed as (
-    select key as id, table_name from meta.changed_keys
-    where table_name in ('connection', 'opportunity') and sequence > getvariable('since_sequence')
+    select distinct key as id from meta.changed_keys
+    where table_name = 'connection' and sequence > getvariable('since_sequence')
 ),
 
 touched_ends as (
-    select id from changed where table_name = 'opportunity'
+    select key as id from meta.changed_keys
+    where table_name = 'opportunity' and sequence > getvariable('since_sequence')
     union
     select id from scope.contacts
+),
+
+touched as (
+    select
+        connection_id as id,
+        record1_id,
+        record1_type,
+        record2_id,
+        record2_type
+    from staging.connections
+    where
+        connection_id in (select id from changed)
+        or record1_id in (select id from touched_ends)
+        or record2_id in (select id from touched_ends)
 )
 
-select id from changed where table_name = 'connection'
-union
-select connection_id as id from staging.connections semi join touched_ends on touched_ends.id = record1_id
-union
-select connection_id as id from staging.connections semi join touched_ends on touched_ends.id = record2_id
+select * from touched
+union all
+select
+    changed.id,
+    null as record1_id,
+    null as record1_type,
+    null as record2_id,
+    null as record2_type
+from changed
+anti join touched on touched.id = changed.id

@@ -3,8 +3,7 @@ with recursive
 referenced as (
     select id from scope.accounts
     union
-    select customer_id from staging.opportunities as opportunities
-    semi join scope.opportunities as touched on touched.id = opportunities.opportunity_id
+    select customer_id from scope.opportunities
     union
     select parent_customer_id from staging.contacts as contacts
     semi join scope.needed_contacts as needed on needed.id = contacts.contact_id
@@ -19,3 +18,4 @@ needed as (
 
 select id
 from needed
+where id is not null

@@ -1,20 +1,13 @@
 -- Contacts needed to derive the touched rows: touched ones, customers and connected contacts, and where merges lead.
 with recursive
-connections as (
-    select record1_id, record2_id
-    from staging.connections as connections
-    semi join scope.needed_connections as needed on needed.id = connections.connection_id
-),
-
 referenced as (
     select id from scope.contacts
     union
-    select customer_id from staging.opportunities as opportunities
-    semi join scope.opportunities as touched on touched.id = opportunities.opportunity_id
+    select customer_id from scope.opportunities
     union
-    select record1_id from connections
+    select record1_id from scope.needed_connections
     union
-    select record2_id from connections
+    select record2_id from scope.needed_connections
 ),
 
 needed as (
@@ -26,3 +19,4 @@ needed as (
 
 select id
 from needed
+where id is not null

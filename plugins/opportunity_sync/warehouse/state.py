@@ -56,6 +56,7 @@ def open_warehouse(root: DataRoot, settings: Settings, lake: Lake) -> Iterator[D
         "memory_limit": settings.memory_limit,
         "temp_directory": str(path.parent / "spill"),
         "preserve_insertion_order": False,
+        "max_vacuum_tasks": 0,
     }
     reason = "there is none"
     connection = None
