@@ -20,15 +20,16 @@ HOURLY = 0.2
 
 @dataclass(frozen=True)
 class Build:
-    """The three stages from raw batches to a release."""
+    """The stages from raw batches to a release, and its export."""
 
     transform: Child
     validate: Child
     publish: Child
+    export: Child
 
     @property
     def seconds(self) -> float:
-        """Transform and publish; validation is reported by itself."""
+        """Transform and publish; validation and export are reported by themselves."""
         return self.transform.seconds + self.publish.seconds
 
     @property
@@ -100,7 +101,13 @@ def _measures(size: Size, copies: list[Child], builds: list[Build], hours: list[
         peak_memory_mb=max(build.validate.peak_mb for build in builds),
         note=f"{found['passed']} expectations passed, {found['failed']} warned",
     )
-    return [judged(full, "<=", FULL_BUILD), judged(changed, "<", HOURLY), validated]
+    exported = Measure(
+        name=f"export {n} to Parquet, after the release is live",
+        value=min(build.export.seconds for build in [*builds, *hours]),
+        unit="s",
+        peak_memory_mb=max(build.export.peak_mb for build in [*builds, *hours]),
+    )
+    return [judged(full, "<=", FULL_BUILD), judged(changed, "<", HOURLY), validated, exported]
 
 
 def _build(name: str, expected: str) -> Build:
@@ -109,7 +116,8 @@ def _build(name: str, expected: str) -> Build:
         raise MeasurementError(f"{name} was built {transform.output['built']}, not {expected}")
     release_id = transform.output["release_id"]
     validate = _stage(f"{name}, validate", "validate", release_id)
-    return Build(transform, validate, _stage(f"{name}, publish", "publish", release_id))
+    publish = _stage(f"{name}, publish", "publish", release_id)
+    return Build(transform, validate, publish, _stage(f"{name}, export", "export", release_id))
 
 
 def _stage(name: str, stage: str, *arguments: str) -> Child:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from opportunity_sync import publish, validate, warehouse
+from opportunity_sync import export, publish, validate, warehouse
 from opportunity_sync.data_root import open_data_root
 from opportunity_sync.lake import Lake
 from opportunity_sync.release import Run
@@ -38,6 +38,8 @@ def main() -> None:
         output = {"passed": release.expectations_passed, "failed": release.expectations_failed}
     elif stage == "publish":
         output = {"release_id": publish.publish(settings, release_id[0]).release_id}
+    elif stage == "export":
+        export.export(settings, release_id[0])
     print(json.dumps({"seconds": time.perf_counter() - started} | output))
 
 

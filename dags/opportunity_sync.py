@@ -1,7 +1,8 @@
 """### Opportunity sync: Dynamics 365 to a validated DuckDB release, every hour
 
 **What**: reads the changes of five Dataverse tables, derives each opportunity's account and contact roles in SQL,
-validates the result and swaps it in as one file that analysts can open at any moment. It never writes to Dynamics.
+validates the result and swaps it in as one file that analysts can open at any moment; then writes the same as Parquet.
+It never writes to Dynamics.
 
 **When**: hourly, one run at a time, no catch-up: a missed hour needs none, because the next run continues from the last
 change-tracking link. A backfill (`airflow backfill create --dag-id opportunity_sync --from-date ... --to-date ...`)
@@ -29,7 +30,8 @@ resolve fail at once, others are retried, after the pause the service asked for.
   `opportunity-sync rebuild` builds everything after `raw/` anew.
 - `validate`: a critical expectation failed. Look at the rows whose keys the error names; correct them in Dynamics, or
   the rule in `include/sql/`; then clear `transform`.
-- `publish`: the disk is full. Make room, then clear the task.
+- `publish`, `export`: the disk is full. Make room, then clear the task. When only `export` failed, the release is live
+  and lacks its Parquet files.
 - the deadline is missed: any of these, or a task that cannot start. `opportunity-sync status` shows how old the data
   is; the pools `dataverse` and `warehouse` have to exist and be free.
 
@@ -88,13 +90,18 @@ def opportunity_sync() -> None:
     def publish(release_id: Any) -> Any:
         yield Metadata(PUBLISHED, steps.publish(release_id))
 
+    @task(pool="warehouse", execution_timeout=timedelta(minutes=30))
+    def export(release_id: Any) -> None:
+        steps.export(release_id)
+
     children = extract.override(task_id="extract_children").expand(table=CHILDREN)
     # The parents are read even if a child has failed: what they bring is not lost. Only `transform` needs them all.
     parents = extract.override(task_id="extract_parents", trigger_rule="all_done").expand(table=PARENTS)
     transformed = transform()
     children >> parents >> transformed
     children >> transformed
-    publish(validate(transformed))
+    validated = validate(transformed)
+    publish(validated) >> export(validated)
 
 
 opportunity_sync()

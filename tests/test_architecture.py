@@ -23,7 +23,7 @@ LAYERS = (
     {"convert_sql"},
     {"refusal"},
     {"convert", "diff", "expectations", "expectation_results"},
-    {"extract", "warehouse", "validate", "publish"},
+    {"extract", "warehouse", "validate", "publish", "export"},
     {"assets", "alerts", "retries", "steps", "status", "cli", "__main__"},
 )
 """Rooms of the package from the bottom up: a room imports lower ones, and siblings only as named below."""

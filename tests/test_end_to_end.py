@@ -108,7 +108,15 @@ def test_a_first_run_publishes_what_the_rules_say(first: Run) -> None:
 
 
 def test_a_first_run_shows_its_steps_and_a_summary(first: Run) -> None:
-    steps = ("extract opportunity", "extract connection", "extract contact", "transform", "validate", "publish")
+    steps = (
+        "extract opportunity",
+        "extract connection",
+        "extract contact",
+        "transform",
+        "validate",
+        "publish",
+        "export",
+    )
     for text in (
         *steps,
         "full read: 40 rows",

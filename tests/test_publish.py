@@ -15,7 +15,7 @@ import pytest
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.publish import changes, live, publish, releases, rollback
-from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, Release, write_release
+from opportunity_sync.release import DATABASE, Release, write_release
 from opportunity_sync.settings import Settings
 from tests.small_organisation import OPPORTUNITIES, build, extract, let_pass, organisation, settings_for
 
@@ -55,24 +55,6 @@ def test_a_validated_candidate_becomes_the_live_release(candidate: tuple[Setting
     assert not (root.candidates / release.release_id).exists()
     assert root.live_file.samefile(root.releases / release.release_id / DATABASE)
     assert stat.S_IMODE(root.live_file.stat().st_mode) == 0o444
-
-
-def test_every_table_is_also_written_as_parquet(candidate: tuple[Settings, Release]) -> None:
-    settings, release = candidate
-    publish(settings, release.release_id)
-
-    folder = DataRoot(settings.data).releases / release.release_id
-    assert {path.name for path in (folder / "parquet").iterdir()} == {f"{name}.parquet" for name in PUBLISHED_TABLES}
-    with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
-        for table in PUBLISHED_TABLES:
-            parquet = f"select * from read_parquet('{folder}/parquet/{table}.parquet')"
-            for one, other in ((f"from {table}", parquet), (parquet, f"from {table}")):
-                assert connection.execute(f"{one} except all {other}").fetchall() == []
-        types = "select column_name, column_type from (describe {})"
-        assert (
-            connection.execute(types.format("opportunities")).fetchall()
-            == connection.execute(types.format(f"from '{folder}/parquet/opportunities.parquet'")).fetchall()
-        )
 
 
 def test_the_published_file_keeps_the_format_of_older_clients(candidate: tuple[Settings, Release]) -> None:

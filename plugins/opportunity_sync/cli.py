@@ -134,6 +134,7 @@ def rebuild() -> None:
     """Delete the private warehouse, derive everything from the raw batches again, validate and publish."""
     from opportunity_sync import publish as stage
     from opportunity_sync import validate, warehouse
+    from opportunity_sync.export import export
 
     settings = load_settings()
     root = open_data_root(settings.data)
@@ -144,6 +145,7 @@ def rebuild() -> None:
     candidate = warehouse.transform(settings, Run(run_id=f"manual__rebuild_{now:%Y%m%dT%H%M%SZ}", started_at=now))
     validate.validate(settings, candidate.release_id)
     _announce(stage.publish(settings, candidate.release_id).release_id, candidate.release_id)
+    export(settings, candidate.release_id)
 
 
 @app.command()
@@ -156,11 +158,13 @@ def publish(
     """Validate and publish a candidate, also one that failed before; all other critical expectations still hold."""
     from opportunity_sync import publish as stage
     from opportunity_sync import validate
+    from opportunity_sync.export import export
 
     settings = load_settings()
     lenient = settings.model_copy(update={"minimum_rows_share": 0.0}) if accept_collapse else settings
     validate.validate(lenient, release_id)
     _announce(stage.publish(settings, release_id).release_id, release_id)
+    export(settings, release_id)
 
 
 @app.command()

@@ -87,6 +87,12 @@ def write_atomically(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make a finished file durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames within a folder durable."""
     handle = os.open(folder, os.O_RDONLY)

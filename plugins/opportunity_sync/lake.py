@@ -13,7 +13,6 @@ Columns of `deletes.parquet`: `id` UUID, `_observed_at` TIMESTAMP (UTC): when th
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from typing import Literal
 import msgspec
 
 from opportunity_sync import __version__
-from opportunity_sync.data_root import sync_folder
+from opportunity_sync.data_root import sync_file, sync_folder
 from opportunity_sync.errors import LakeError
 
 Mode = Literal["full", "changes", "window"]
@@ -193,10 +192,10 @@ class Lake:
     def commit(self, batch: Batch, manifest: Manifest) -> Manifest:
         """Make a batch visible: files and manifest durable first, then one rename."""
         for file in manifest.files:
-            _sync_file(batch.folder / file.name)
+            sync_file(batch.folder / file.name)
         path = batch.folder / "manifest.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        _sync_file(path)
+        sync_file(path)
         sync_folder(batch.folder)
         batch.folder.rename(self.folder(batch.table, batch.name))
         sync_folder(self.path / batch.table)
@@ -225,8 +224,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

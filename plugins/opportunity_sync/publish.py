@@ -1,7 +1,7 @@
 """The publish stage: a validated candidate becomes the live release, in one atomic step.
 
-The order of steps, each durable before the next: Parquet files are written into the candidate, the candidate's folder
-is renamed to `releases/<release_id>`, and `published/opportunities.duckdb` is replaced by a hard link to its DuckDB
+The order of steps, each durable before the next: the candidate's files are synced, its folder is renamed to
+`releases/<release_id>`, and `published/opportunities.duckdb` is replaced by a hard link to its DuckDB
 file (a copy where the file system has no hard links). Only the last step changes which release is live, and readers
 that have the old file open keep it. After a kill at any point the old or the new release is live, and calling `publish`
 again goes on where it stopped.
@@ -14,11 +14,11 @@ import os
 import shutil
 from pathlib import Path
 
-from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, sync_folder, warehouse_lock
+from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, sync_file, sync_folder, warehouse_lock
 from opportunity_sync.diff import changes
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.published import check_complete, is_superseded, kept_releases, live_or_none, tidy
-from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, Release, live_release, read_release
+from opportunity_sync.release import DATABASE, Release, live_release, read_release
 from opportunity_sync.settings import Settings
 
 __all__ = ["changes", "live", "publish", "releases", "rollback"]
@@ -48,7 +48,7 @@ def publish(settings: Settings, release_id: str) -> Release:
         log.info("publish: %s started", release_id)
         if not is_moved:
             check_complete(root.candidates / release_id, candidate)
-            _finish(settings, root.candidates / release_id)
+            _finish(root.candidates / release_id)
             root.releases.mkdir(exist_ok=True)
             (root.candidates / release_id).rename(folder)
             sync_folder(root.releases)
@@ -107,26 +107,11 @@ def rollback(settings: Settings, release_id: str | None = None) -> Release:
     return found[0]
 
 
-def _finish(settings: Settings, folder: Path) -> None:
-    """Write the Parquet files of a candidate, and make all its files durable and read-only."""
-    import duckdb
-
-    parquet = folder / "parquet"
-    shutil.rmtree(parquet, ignore_errors=True)
-    parquet.mkdir()
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": settings.memory_limit,
-        "preserve_insertion_order": False,
-    }
-    with duckdb.connect(str(folder / DATABASE), read_only=True, config=config) as connection:
-        for table in PUBLISHED_TABLES:
-            target = str(parquet / f"{table}.parquet").replace("'", "''")
-            connection.execute(f"copy {table} to '{target}' (format parquet, compression zstd)")
-    for path in (folder / DATABASE, *parquet.iterdir()):
-        path.chmod(0o444)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(parquet)
+def _finish(folder: Path) -> None:
+    """Make the files of a candidate durable, and its DuckDB file read-only."""
+    database = folder / DATABASE
+    database.chmod(0o444)
+    sync_file(database)
     sync_folder(folder)
 
 

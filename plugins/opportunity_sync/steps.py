@@ -97,3 +97,11 @@ def publish(release_id: str) -> dict[str, Any]:
 
     settings = load_settings()
     return event_extra(settings, stage.publish(settings, release_id))
+
+
+def export(release_id: str) -> None:
+    """Write a published release as Parquet."""
+    from opportunity_sync import export as stage
+    from opportunity_sync.settings import load_settings
+
+    stage.export(load_settings(), release_id)

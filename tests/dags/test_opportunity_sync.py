@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
 
-TASKS = ["extract_children", "extract_parents", "transform", "validate", "publish"]
+TASKS = ["extract_children", "extract_parents", "transform", "validate", "publish", "export"]
 
 
 def test_the_project_has_exactly_these_dags_and_no_import_error(bag: DagBag) -> None:
@@ -58,6 +58,7 @@ def test_children_are_read_before_parents_and_only_the_warehouse_needs_all_of_th
         "transform": {"extract_children", "extract_parents"},
         "validate": {"transform"},
         "publish": {"validate"},
+        "export": {"validate", "publish"},
     }
     rules = {task.task_id: TriggerRule(task.trigger_rule).value for task in dag.tasks}
     assert rules == dict.fromkeys(TASKS, "all_success") | {"extract_parents": "all_done"}

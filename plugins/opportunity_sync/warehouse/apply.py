@@ -247,18 +247,24 @@ def _log_changed(connection: DuckDBPyConnection, table: str, ids: str, log_as: i
 
 
 def _log_ends(connection: DuckDBPyConnection, log_as: int) -> None:
-    """Remember the ends of this batch's connections, as they are now, as changed opportunities.
-
-    Ends that are no opportunity do no harm: the touched rows are only a superset of those that change.
-    """
+    """Remember the opportunities at this batch's connections, as they are now, as changed."""
     connection.execute(
         f"""
         insert into meta.changed_keys
-        select distinct {log_as}, 'opportunity', unnest([record1id, record2id])
-        from current.connection
-        where connectionid in (
-            select key from meta.changed_keys where sequence = {log_as} and table_name = 'connection'
+        with ends as (
+            select record1id as id, record1id_type as type, record1objecttypecode as code, connectionid
+            from current.connection
+            union all
+            select record2id, record2id_type, record2objecttypecode, connectionid
+            from current.connection
         )
+        select distinct {log_as}, 'opportunity', id
+        from ends
+        where
+            coalesce(type, case code when 3 then 'opportunity' end) = 'opportunity'
+            and connectionid in (
+                select key from meta.changed_keys where sequence = {log_as} and table_name = 'connection'
+            )
         """
     )
 
