@@ -21,6 +21,8 @@ from opportunity_sync.release import DATABASE, Release
 from opportunity_sync.settings import PROJECT, Settings
 from tests.small_organisation import build, extract, let_pass, organisation, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Settings:

@@ -30,6 +30,8 @@ from opportunity_sync.settings import Settings
 from tests.extraction import Extraction, selection
 from tests.stand_in import Connect, credentials_of
 
+pytestmark = pytest.mark.slow
+
 PASSING = [
     {"action": "throttle", "code": "requests", "retry_after": 1},
     {"action": "throttle", "code": "time", "retry_after": 1},

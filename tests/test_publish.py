@@ -19,6 +19,8 @@ from opportunity_sync.release import DATABASE, Release, write_release
 from opportunity_sync.settings import Settings
 from tests.small_organisation import OPPORTUNITIES, build, extract, let_pass, organisation, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Release]:

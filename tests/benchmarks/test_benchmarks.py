@@ -16,6 +16,8 @@ from benchmarks.pages import KEY_PREFIX, render_pages
 from benchmarks.results import Measure, judged, merge
 from benchmarks.scale import Scale
 
+pytestmark = pytest.mark.xdist_group("benchmarks")  # the measurements share one work folder
+
 TINY = Scale(
     "tiny", extract_rows=5_000, memory_rows=15_000, opportunities=20_000, extract_rounds=1, build_rounds=1, hours=1
 )
@@ -103,10 +105,11 @@ def test_a_table_larger_than_the_rendered_pages_has_different_keys(work: Path) -
 
 @pytest.mark.slow
 def test_full_and_hourly_builds_are_measured_against_a_copy(work: Path) -> None:
-    full, hourly, validated = building.run_build(TINY)
+    full, hourly, validated, exported = building.run_build(TINY)
     assert full.ratio == pytest.approx(full.value / (full.baseline or 0))
     assert hourly.baseline == full.value
     assert validated.note.startswith(("1", "2"))
+    assert exported.value > 0
     assert not (work / "build").exists()
 
 

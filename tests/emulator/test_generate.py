@@ -14,6 +14,8 @@ import pytest
 
 from emulator.generate import generate
 
+pytestmark = pytest.mark.slow
+
 SIZE = 4000
 KEYS = {
     "accounts": "accountid",

@@ -18,6 +18,8 @@ from opportunity_sync.release import DATABASE, Release
 from opportunity_sync.tables import CORE
 from tests.small_organisation import build, extract, organisation, settings_for
 
+pytestmark = pytest.mark.slow
+
 Name = tuple[str, str, str, str | None]
 """Suite, relation, expectation and column: what identifies an expectation."""
 

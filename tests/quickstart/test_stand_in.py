@@ -12,6 +12,8 @@ from quickstart import processes
 from quickstart.errors import QuickStartError
 from quickstart.stand_in import SAMPLE_DATA, remember, stand_in
 
+pytestmark = pytest.mark.slow
+
 OWNER = f"test:stand-in:{os.getpid()}"
 
 

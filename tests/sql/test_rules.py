@@ -189,7 +189,18 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-@pytest.mark.parametrize("path", CASES, ids=name_of)
+def one_of_each_rule_first(cases: Iterable[Path]) -> list[Any]:
+    """The first case of every rule is quick enough for `make check`; the others are marked slow."""
+    seen: set[str] = set()
+    marked = []
+    for path in cases:
+        rule = str(load(path)["rule"])
+        marked.append(pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if rule in seen else []))
+        seen.add(rule)
+    return marked
+
+
+@pytest.mark.parametrize("path", one_of_each_rule_first(CASES))
 def test_rule(path: Path, tmp_path: Path) -> None:
     case = load(path)
     here = bench(tmp_path, case)
@@ -198,6 +209,7 @@ def test_rule(path: Path, tmp_path: Path) -> None:
     check(here.root.candidates / here.transform().release_id, case["expect"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in CASES if "batches" in load(path)], ids=name_of)
 def test_rule_does_not_depend_on_the_order_in_which_batches_arrive(path: Path, tmp_path: Path) -> None:
     """Last batch first, and a published release between any two: what is incremental must not differ either."""

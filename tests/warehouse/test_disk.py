@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.lake import Lake
 from opportunity_sync.release import Run
@@ -29,6 +31,7 @@ def transform_with_little_room(data: Path, answer: Any) -> None:
         answer.put(("", "it fitted"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_plainly_and_the_next_run_repairs(tmp_path: Path) -> None:
     rows = [{"opportunityid": f"o{number}", "name": "x" * 200} for number in range(3000)]
     write_batch(Lake(DataRoot(tmp_path).raw), "opportunity", rows)

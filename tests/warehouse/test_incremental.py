@@ -16,6 +16,8 @@ from opportunity_sync.warehouse import transform
 from tests.lakes import START, write_batch
 from tests.warehouse.releases import content, make_live
 
+pytestmark = pytest.mark.slow
+
 RUN = Run(run_id="test", started_at=datetime(2026, 6, 15, 12, tzinfo=UTC))
 
 ORGANISATION: dict[str, list[dict[str, Any]]] = {
