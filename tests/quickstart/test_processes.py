@@ -15,8 +15,6 @@ from quickstart import processes
 
 FAMILY = """
 import subprocess, sys, time
-
-pytestmark = pytest.mark.slow
 child = subprocess.Popen([sys.executable, "-c", {child!r}], start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(60)
