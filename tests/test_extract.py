@@ -20,6 +20,9 @@ from tests.extraction import Extraction
 from tests.stand_in import Connect
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(autouse=True)
 def _levels(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="opportunity_sync")
