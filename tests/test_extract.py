@@ -19,7 +19,6 @@ from opportunity_sync.tables import READ_ORDER
 from tests.extraction import Extraction
 from tests.stand_in import Connect
 
-
 pytestmark = pytest.mark.slow
 
 
