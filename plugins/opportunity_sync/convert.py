@@ -73,7 +73,7 @@ def write_pages(pages: Iterable[Page], *, table: str, key: str, columns: tuple[C
 
     Raises:
         BatchRefusedError: a value does not fit its column, or a row lacks its key.
-        LakeError: the disk is full.
+        DataRootError: the disk is full.
         DataverseError: from `pages`.
         ValueError: there are no pages; even an empty table has one.
     """
