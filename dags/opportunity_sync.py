@@ -44,12 +44,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import CronDataIntervalTimetable, Metadata, Param, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 
 from opportunity_sync import steps
-from opportunity_sync.alerts import freshness_deadline, report_failure
-from opportunity_sync.assets import PUBLISHED
-from opportunity_sync.retries import RetryTransientErrors
+from opportunity_sync.alerts import freshness_deadline
+from opportunity_sync.release_tasks import DEFAULT_ARGS, release_after
 from opportunity_sync.tables import CHILDREN, PARENTS
 
 
@@ -60,14 +59,7 @@ from opportunity_sync.tables import CHILDREN, PARENTS
     catchup=False,
     max_active_runs=1,
     params={"full_read": Param(False, type="boolean", description="Read every table in full, to find lost deletes")},
-    default_args={
-        "retries": 3,
-        "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=15),
-        "retry_policy": RetryTransientErrors(),
-        "on_failure_callback": report_failure,
-    },
+    default_args=DEFAULT_ARGS,
     deadline=freshness_deadline(timedelta(minutes=float(os.environ.get("OPPORTUNITY_SYNC_DEADLINE_MINUTES", "60")))),
     tags=["dynamics", "duckdb"],
 )
@@ -78,30 +70,11 @@ def opportunity_sync() -> None:
     def extract(table: str, **context: Any) -> dict[str, Any]:
         return steps.extract(table, context["dag_run"], context["params"])
 
-    @task(pool="warehouse", execution_timeout=timedelta(hours=2))
-    def transform(**context: Any) -> str:
-        return steps.transform(context["dag_run"])
-
-    @task(pool="warehouse", execution_timeout=timedelta(hours=1))
-    def validate(release_id: Any) -> str:
-        return steps.validate(release_id)
-
-    @task(pool="warehouse", execution_timeout=timedelta(minutes=30), outlets=[PUBLISHED])
-    def publish(release_id: Any) -> Any:
-        yield Metadata(PUBLISHED, steps.publish(release_id))
-
-    @task(pool="warehouse", execution_timeout=timedelta(minutes=30))
-    def export(release_id: Any) -> None:
-        steps.export(release_id)
-
     children = extract.override(task_id="extract_children").expand(table=CHILDREN)
     # The parents are read even if a child has failed: what they bring is not lost. Only `transform` needs them all.
     parents = extract.override(task_id="extract_parents", trigger_rule="all_done").expand(table=PARENTS)
-    transformed = transform()
-    children >> parents >> transformed
-    children >> transformed
-    validated = validate(transformed)
-    publish(validated) >> export(validated)
+    children >> parents
+    release_after(children, parents)
 
 
 opportunity_sync()

@@ -28,7 +28,8 @@ from opportunity_sync import __version__
 from opportunity_sync.data_root import sync_file, sync_folder
 from opportunity_sync.errors import LakeError
 
-Mode = Literal["full", "changes", "window"]
+Mode = Literal["full", "changes", "window", "reconcile", "compacted"]
+WindowColumn = Literal["modifiedon", "createdon"]
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,23 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sweep of a table found (batches of mode `reconcile`); all figures are rows."""
+
+    swept_at: datetime
+    """UTC, before the first page of ids was requested."""
+    checked: int
+    """Ids that Dynamics listed."""
+    missing: int
+    """Listed, but not known here."""
+    gone: int
+    """Known here, but confirmed to be no longer in Dynamics."""
+    stale: int
+    """Known here in another version."""
+    repaired: int
+    """Fetched again or tombstoned by this batch."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch is; written last."""
 
@@ -75,6 +93,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """UTC, after the last response."""
     window_start: datetime | None = None
     window_end: datetime | None = None
+    window_by: WindowColumn = "modifiedon"
+    """The column whose value lies in `[window_start, window_end)` (mode `window`)."""
+    reconciliation: Reconciliation | None = None
+    """What the newest sweep found (mode `reconcile`, and what replaces such a batch)."""
+    full_read_at: datetime | None = None
+    """UTC: when the newest full read began that a batch of mode `compacted` holds."""
+    replaces: tuple[str, ...] = ()
+    """Batches of the same table whose content this one (mode `compacted`) holds; they no longer exist for anyone."""
     pages: int
     rows: int
     deletes: int

@@ -70,7 +70,8 @@ def naive_utc(moment: datetime) -> datetime:
 
 def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> None:
     number = sequence(connection) + 1
-    touches_all = manifest.mode == "full" or manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
+    full_read_at = manifest.started_at if manifest.mode == "full" else manifest.full_read_at
+    touches_all = full_read_at is not None or manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
     _remember_columns(connection, manifest)
     rows = lake.files(manifest, "rows")
     deletes = lake.files(manifest, "deletes")
@@ -79,7 +80,7 @@ def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> No
     if deletes:
         _apply_deletes(connection, manifest.table, deletes, None if touches_all else number)
     connection.execute(
-        "insert into meta.batches values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into meta.batches values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             manifest.table,
             manifest.batch,
@@ -92,6 +93,7 @@ def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> No
             manifest.delta_link is not None or manifest.read_until is not None,
             touches_all,
             [column.name for column in manifest.columns],
+            naive_utc(full_read_at) if full_read_at else None,
         ],
     )
     connection.execute("delete from meta.changed_keys where sequence <= ?", [number - LOGGED_BATCHES])

@@ -16,7 +16,7 @@ from opportunity_sync.tables import CORE, READ_ORDER, TYPED_LOOKUPS
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FORMAT = 1
+FORMAT = 2
 """Layout version of the warehouse file; another one is rebuilt from the raw batches."""
 
 BOOKKEEPING = """
@@ -24,7 +24,7 @@ create schema meta;
 create table meta.warehouse (format integer, warehouse_id varchar);
 create table meta.batches (
     table_name varchar, batch varchar, mode varchar, sequence integer, started_at timestamp, finished_at timestamp,
-    rows bigint, deletes bigint, continues boolean, touches_all boolean, columns varchar[]
+    rows bigint, deletes bigint, continues boolean, touches_all boolean, columns varchar[], full_read_at timestamp
 );
 create table meta.columns (
     table_name varchar, column_name varchar, duckdb_type varchar, attribute_type varchar, has_type boolean,

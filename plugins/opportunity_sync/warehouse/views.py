@@ -84,8 +84,8 @@ def _source(connection: DuckDBPyConnection, table: str, selection: Selection) ->
         where
             (deletes.observed_at is null or rows._alive_at > deletes.observed_at)
             and rows._alive_at >= (
-                select coalesce(max(started_at), timestamp '-infinity') from meta.batches
-                where table_name = '{table}' and mode = 'full'
+                select coalesce(max(full_read_at), timestamp '-infinity') from meta.batches
+                where table_name = '{table}'
             )
             {sync_filter}
         """,
