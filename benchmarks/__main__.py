@@ -10,13 +10,21 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.backfill import run_backfill
 from benchmarks.building import run_build
 from benchmarks.extraction import run_extract, run_memory
+from benchmarks.history import run_history
 from benchmarks.process import WORK
 from benchmarks.results import merge, show
 from benchmarks.scale import SCALES, say
 
-PARTS = {"extract": run_extract, "memory": run_memory, "build": run_build}
+PARTS = {
+    "extract": run_extract,
+    "memory": run_memory,
+    "build": run_build,
+    "backfill": run_backfill,
+    "history": run_history,
+}
 
 
 def main() -> int:

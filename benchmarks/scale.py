@@ -27,6 +27,12 @@ class Scale:
     """How often everything is built; the fastest run counts."""
     hours: int
     """How many hourly runs follow a full build."""
+    windows: int
+    """Windows of the backfill that is read one by one and side by side."""
+    window_pages: int
+    """Pages of each window."""
+    page_seconds: float
+    """How long the service takes for one of these pages."""
 
     def __post_init__(self) -> None:
         if self.extract_rows % PAGE_SIZE or self.memory_rows % PAGE_SIZE:
@@ -44,6 +50,9 @@ SCALES = {
             extract_rounds=1,
             build_rounds=1,
             hours=1,
+            windows=8,
+            window_pages=1,
+            page_seconds=0.2,
         ),
         Scale(
             "full",
@@ -53,6 +62,9 @@ SCALES = {
             extract_rounds=5,
             build_rounds=3,
             hours=3,
+            windows=16,
+            window_pages=6,
+            page_seconds=1,
         ),
     )
 }

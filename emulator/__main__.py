@@ -28,6 +28,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             latency_ms=arguments.latency_ms,
             faults=read_rules(Path(arguments.faults)) if arguments.faults else [],
             token_lifetime=arguments.token_lifetime,
+            dop_hint=arguments.dop_hint or None,
         )
         listener = listen(server, certificates, arguments.port)
         listener.on_ready = lambda: print(f"ready {server.base} ca={certificates.ca_bundle}", flush=True)  # noqa: T201
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page-size", type=int, default=MAX_PAGE, help="rows per page at most")
     parser.add_argument("--faults", help="rule file, YAML or JSON (see emulator/README.md)")
     parser.add_argument("--token-lifetime", type=int, default=3600, help="seconds an access token lives")
+    parser.add_argument("--dop-hint", type=int, default=4, help="requests at once that x-ms-dop-hint suggests, 0: none")
     parser.add_argument("--tls", help="folder of the certificates, default inside the state folder")
     return _serve(parser.parse_args(words))
 

@@ -58,6 +58,7 @@ class Server:
     authority: Authority
     base: str = ""
     latency_ms: float = 0
+    dop_hint: int | None = 4
     faults: Faults = field(default_factory=Faults)
     requests: deque[LoggedRequest] = field(default_factory=lambda: deque(maxlen=20_000))
 
@@ -145,23 +146,26 @@ async def _web_api(server: Server, request: Request) -> Response:
         reply = await run_in_threadpool(answer, server.org, call)
     except ApiError as error:
         reply = Reply(error.status, json.dumps(error.body()).encode(), error.headers)
-    return Response(reply.body, reply.status, {**_service_headers(), **reply.headers}, media_type=reply.content_type)
+    return Response(
+        reply.body, reply.status, {**_service_headers(server), **reply.headers}, media_type=reply.content_type
+    )
 
 
 def _unauthorized(server: Server) -> Response:
     challenge = f"Bearer authorization_uri={server.base}/{TENANT}/oauth2/authorize, resource_id={server.base}/"
     body = {"error": {"code": "", "message": "The bearer token is missing, expired or not valid."}}
-    return _json(401, body, {**_service_headers(), "WWW-Authenticate": challenge})
+    return _json(401, body, {**_service_headers(server), "WWW-Authenticate": challenge})
 
 
-def _service_headers() -> dict[str, str]:
+def _service_headers(server: Server) -> dict[str, str]:
     """Headers of every answer. The remaining time carries a thousands comma, as real services send it."""
     request_id = str(uuid.uuid4())
+    hint = {} if server.dop_hint is None else {"x-ms-dop-hint": str(server.dop_hint)}
     return {
         "OData-Version": "4.0",
         "x-ms-service-request-id": request_id,
         "REQ_ID": request_id,
-        "x-ms-dop-hint": "4",
+        **hint,
         "x-ms-ratelimit-burst-remaining-xrm-requests": "7999",
         "x-ms-ratelimit-time-remaining-xrm-requests": "1,199.97",
         "Cache-Control": "no-cache",

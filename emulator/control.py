@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from . import writes
 from .errors import ApiError
 from .faults import parse_rules
+from .model import Table
 from .organisation import Organisation
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def apply_operations(org: Organisation, operations: list[Mapping[str, Any]]) -> 
         org: The organisation.
         operations: `{"op": "create" | "update" | "delete" | "merge", "table": ..., "id": ..., "values": {...}}`; for a
             merge `id` is the surviving row and `subordinate` (or `values.subordinateid`) the other; `cascade: false`
-            keeps other rows as they are.
+            keeps other rows as they are; `reported: false` makes it a write that change tracking never reports.
 
     Raises:
         ApiError: As the same write over the Web API would.
@@ -37,24 +39,30 @@ def apply_operations(org: Organisation, operations: list[Mapping[str, Any]]) -> 
             table = org.store.tables.get(str(item.get("table")))
             if table is None:
                 raise ValueError(f"operation {number}: unknown table {item.get('table')!r}")
-            row_id, values = str(item.get("id") or "").lower(), dict(item.get("values") or {})
-            match item.get("op"):
-                case "create":
-                    named = {table.primary_id: row_id} if row_id else {}
-                    row_id = writes.create(org, table, {**values, **named}, internal=True)
-                case "update":
-                    writes.update(org, table, row_id, values, if_match="*", internal=True)
-                case "delete":
-                    writes.delete(org, table, row_id, cascade=bool(item.get("cascade", True)))
-                case "merge":
-                    other = [values.pop(key, None) for key in ("subordinate", "subordinateid")]
-                    subordinate = str(item.get("subordinate") or other[0] or other[1]).lower()
-                    cascade = bool(item.get("cascade", True))
-                    writes.merge_rows(org, table, row_id, subordinate, values, cascade=cascade)
-                case unknown:
-                    raise ValueError(f"operation {number}: unknown op {unknown!r}")
-            touched.append(row_id)
+            with nullcontext() if item.get("reported", True) else org.store.unreported():
+                touched.append(_apply(org, table, item, number))
     return touched
+
+
+def _apply(org: Organisation, table: Table, item: Mapping[str, Any], number: int) -> str:
+    """Apply one operation; returns the id it touched."""
+    row_id, values = str(item.get("id") or "").lower(), dict(item.get("values") or {})
+    match item.get("op"):
+        case "create":
+            named = {table.primary_id: row_id} if row_id else {}
+            row_id = writes.create(org, table, {**values, **named}, internal=True)
+        case "update":
+            writes.update(org, table, row_id, values, if_match="*", internal=True)
+        case "delete":
+            writes.delete(org, table, row_id, cascade=bool(item.get("cascade", True)))
+        case "merge":
+            other = [values.pop(key, None) for key in ("subordinate", "subordinateid")]
+            subordinate = str(item.get("subordinate") or other[0] or other[1]).lower()
+            cascade = bool(item.get("cascade", True))
+            writes.merge_rows(org, table, row_id, subordinate, values, cascade=cascade)
+        case unknown:
+            raise ValueError(f"operation {number}: unknown op {unknown!r}")
+    return row_id
 
 
 def answer(server: Server, method: str, path: str, body: bytes) -> tuple[int, Json]:
@@ -130,13 +138,23 @@ def _drop_column(server: Server, document: Json) -> Json:
 
 
 def _add_column(server: Server, document: Json) -> Json:
-    server.org.add_column(document["table"], document["column"], document.get("type", "String"))
+    server.org.add_column(**document)
+    return {}
+
+
+def _change_column(server: Server, document: Json) -> Json:
+    server.org.change_column(**document)
     return {}
 
 
 def _clock(server: Server, document: Json) -> Json:
     server.org.clock.advance(float(document["seconds"]))
     return {"now": server.org.clock.stamp()}
+
+
+def _dop_hint(server: Server, document: Json) -> Json:
+    server.dop_hint = int(document["requests"]) or None
+    return {}
 
 
 def _latency(server: Server, document: Json) -> Json:
@@ -158,6 +176,8 @@ _ACTIONS: dict[tuple[str, str], Callable[[Any, Any], Json]] = {
     ("POST", "privileges"): _privileges,
     ("POST", "drop_column"): _drop_column,
     ("POST", "add_column"): _add_column,
+    ("POST", "change_column"): _change_column,
     ("POST", "clock"): _clock,
     ("POST", "latency"): _latency,
+    ("POST", "dop_hint"): _dop_hint,
 }

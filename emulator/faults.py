@@ -85,14 +85,22 @@ class Rule:
         self._random = random.Random(self.seed)
         self._path = re.compile(self.path) if self.path else None
 
-    def fires(self, method: str, path: str) -> bool:
-        """Count this request and decide."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether this request is one the rule is about."""
         found = _SET.match(path)
+        if not self.matches_request(method, path, by_default=found is not None):
+            return False
+        return not self.table or (found is not None and _KEYS.get(found[1], ("",))[0] == self.table)
+
+    def matches_request(self, method: str, path: str, *, by_default: bool) -> bool:
+        """Whether method and path are those of the rule; without a path in the rule, `by_default` decides."""
         if self.method and self.method.upper() != method:
             return False
-        if self._path.search(path) is None if self._path else found is None:
-            return False
-        if self.table and (found is None or _KEYS.get(found[1], ("",))[0] != self.table):
+        return self._path.search(path) is not None if self._path else by_default
+
+    def fires(self, method: str, path: str) -> bool:
+        """Count this request and decide."""
+        if not self.matches(method, path):
             return False
         self.matched += 1
         if self.matched <= self.after or (self.times is not None and self.fired >= self.times):
@@ -123,21 +131,33 @@ def parse_rules(raw: object) -> list[Rule]:
 def _rule(number: int, item: object) -> Rule:
     if isinstance(item, Rule):
         return item
+    action, settings, match = read_rule(number, item, ACTIONS, _MATCH_KEYS, _SETTING_KEYS)
+    if action == "throttle" and settings.get("code", "requests") not in THROTTLES:
+        raise ValueError(f"fault rule {number}: code is not one of {sorted(THROTTLES)}")
+    return Rule(action=action, settings=settings, **match)
+
+
+def read_rule(
+    number: int, item: object, actions: frozenset[str], match_keys: frozenset[str], setting_keys: frozenset[str]
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Action, settings and conditions of one rule as it was written.
+
+    Raises:
+        ValueError: Not a mapping, or an unknown action or key.
+    """
     if not isinstance(item, Mapping):
         raise ValueError(f"fault rule {number} is not a mapping")
     values = {**item.get("match", {}), **{key: value for key, value in item.items() if key != "match"}}
     action = values.pop("action", None)
-    if action not in ACTIONS:
-        raise ValueError(f"fault rule {number}: action {action!r} is not one of {sorted(ACTIONS)}")
-    unknown = set(values) - _MATCH_KEYS - _SETTING_KEYS
+    if action not in actions:
+        raise ValueError(f"fault rule {number}: action {action!r} is not one of {sorted(actions)}")
+    unknown = set(values) - match_keys - setting_keys
     if unknown:
         raise ValueError(f"fault rule {number}: unknown keys {sorted(unknown)}")
-    settings = {key: values.pop(key) for key in list(values) if key in _SETTING_KEYS}
-    if action == "throttle" and settings.get("code", "requests") not in THROTTLES:
-        raise ValueError(f"fault rule {number}: code is not one of {sorted(THROTTLES)}")
+    settings = {key: values.pop(key) for key in list(values) if key in setting_keys}
     if "nth" in values:
         values["nth"] = (values["nth"],) if isinstance(values["nth"], int) else tuple(values["nth"])
-    return Rule(action=action, settings=settings, **values)
+    return str(action), settings, values
 
 
 def read_rules(path: Path) -> list[Rule]:

@@ -73,9 +73,10 @@ def _expression(table: Table, column: Column) -> str:
 
 def _condition(table: Table, node: ast._Node) -> Sql:
     if isinstance(node, ast.BoolOp):
-        left, right = _condition(table, node.left), _condition(table, node.right)
+        # One pair of brackets for a chain of the same operator: SQLite's parser takes no hundred nested ones.
+        parts = [_condition(table, part) for part in _chain(node, type(node.op))]
         word = "and" if isinstance(node.op, ast.And) else "or"
-        return f"({left[0]} {word} {right[0]})", [*left[1], *right[1]]
+        return f"({f' {word} '.join(sql for sql, _ in parts)})", [value for _, values in parts for value in values]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         inner = _condition(table, node.operand)
         return f"(not {inner[0]})", inner[1]
@@ -86,6 +87,15 @@ def _condition(table: Table, node: ast._Node) -> Sql:
     if isinstance(node, ast.Identifier):
         return _comparison(table, ast.Compare(ast.Eq(), node, ast.Boolean("true")))
     raise not_spoken(f"{type(node).__name__} in $filter")
+
+
+def _chain(node: ast._Node, operator: type) -> list[ast._Node]:
+    """The operands of `a or b or c`, which is parsed as `(a or b) or c`."""
+    parts = []
+    while isinstance(node, ast.BoolOp) and isinstance(node.op, operator):
+        parts.append(node.right)
+        node = node.left
+    return [node, *reversed(parts)]
 
 
 def _comparison(table: Table, node: ast.Compare) -> Sql:

@@ -34,7 +34,7 @@ class FaultInjector:
             await asyncio.sleep(float(rule.settings.get("seconds", 1)))
             await self.app(scope, receive, send)
         elif rule.action == "reset":
-            _cut(scope["extensions"][TRANSPORT], reset=True)
+            cut(scope["extensions"][TRANSPORT], reset=True)
         elif rule.action in CHANGES_BODY:
             await self._changed(rule, scope, receive, send)
         else:
@@ -59,7 +59,7 @@ class FaultInjector:
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": start["status"], "headers": headers})
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        _cut(scope["extensions"][TRANSPORT], reset=False)
+        cut(scope["extensions"][TRANSPORT], reset=False)
 
 
 def _answer(rule: Rule) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -95,7 +95,8 @@ async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], 
     await send({"type": "http.response.body", "body": body})
 
 
-def _cut(transport: asyncio.Transport, *, reset: bool) -> None:
+def cut(transport: asyncio.Transport, *, reset: bool) -> None:
+    """Close a connection, or reset it."""
     """Close the connection at once: with a TCP reset, or after what was written has gone out."""
     if not reset:
         transport.close()

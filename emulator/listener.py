@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -12,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .app import Server, build
 from .certificates import Certificates
-from .injector import TRANSPORT
+from .injector import TRANSPORT, Application
 
 
 class _Protocol(HttpToolsProtocol):
@@ -77,12 +79,26 @@ def listen(server: Server, certificates: Certificates, port: int) -> Listener:
     Raises:
         OSError: The port is taken.
     """
+    listening, server.base = bind(port)
+    return listener_for(build(server), listening, certificates)
+
+
+def bind(port: int) -> tuple[socket.socket, str]:
+    """A bound loopback socket (port 0: a free one) and the address it will serve.
+
+    Raises:
+        OSError: The port is taken.
+    """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
-    server.base = f"https://localhost:{listening.getsockname()[1]}"
+    return listening, f"https://localhost:{listening.getsockname()[1]}"
+
+
+def listener_for(application: Application, listening: socket.socket, certificates: Certificates) -> Listener:
+    """A listener that will serve an application on a bound socket."""
     config = uvicorn.Config(
-        build(server),
+        application,
         ssl_certfile=str(certificates.server),
         ssl_keyfile=str(certificates.server),
         http=_Protocol,
@@ -95,3 +111,23 @@ def listen(server: Server, certificates: Certificates, port: int) -> Listener:
         timeout_keep_alive=30,
     )
     return Listener(config, listening)
+
+
+@contextmanager
+def in_thread(served: Listener, name: str) -> Iterator[None]:
+    """Serve in a thread of this process as long as the block runs.
+
+    Raises:
+        RuntimeError: It did not start.
+    """
+    started = threading.Event()
+    served.on_ready = started.set
+    thread = threading.Thread(target=served.serve_until_stopped, name=name, daemon=True)
+    thread.start()
+    try:
+        if not started.wait(30):
+            raise RuntimeError("the stand-in did not start within 30 s")
+        yield
+    finally:
+        served.should_exit = True
+        thread.join(10)

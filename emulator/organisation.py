@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .clock import Clock
 from .errors import ApiError, no_privilege
-from .model import Column, with_column
+from .model import Column, column_from_json, column_to_json
 from .query import MAX_PAGE
 from .store import Store
 
@@ -81,10 +81,11 @@ class Organisation:
 
     # -- columns ------------------------------------------------------------------------------------------
     def drop_column(self, table: str, column: str) -> None:
-        """Remove a column, as an administrator does; its values are not shown any more."""
-        if column not in self.store.tables[table].columns:
-            raise ValueError(f"{table} has no column {column!r}")
-        self.store.set_column(table, column, None)
+        """Remove a column with its values, as an administrator does; a new one of the same name starts empty."""
+        found = self._column(table, column)
+        with self.store.transaction():
+            self.store.forget_values(table, found.property)
+            self.store.set_column(table, column, None)
 
     def add_column(self, table: str, column: str, type: str = "String", **facts: object) -> None:  # noqa: A002
         """Add a custom column.
@@ -93,11 +94,29 @@ class Organisation:
             table: Logical name of the table.
             column: Logical name of the column.
             type: Dataverse AttributeType.
-            **facts: Further fields of `emulator.model.Column`, e.g. `options={1: ("Hot", None)}`.
+            **facts: Further fields of `emulator.model.Column`, as in `metadata.json`: `options={1: "Hot"}`, ...
         """
-        new = Column(name=column, type=type, custom=True, **facts)  # type: ignore[arg-type]
-        with_column(self.store.tables[table], new)
-        self.store.set_column(table, column, new)
+        if column in self.store.tables[table].columns:
+            raise ValueError(f"{table} already has a column {column!r}")
+        self.store.set_column(table, column, column_from_json(column, {"type": type, "custom": True, **facts}))
+
+    def change_column(self, table: str, column: str, **facts: object) -> None:
+        """Change what is said about a column; the rows and their versions stay as they are.
+
+        Args:
+            table: Logical name of the table.
+            column: Logical name of the column.
+            **facts: Fields to replace, as `metadata.json` writes them: `display`, `description`, `options` (all of
+                them), `targets`, `type`, `behavior`, ...
+        """
+        known = column_to_json(self._column(table, column))
+        self.store.set_column(table, column, column_from_json(column, {**known, **facts}))
+
+    def _column(self, table: str, column: str) -> Column:
+        found = self.store.tables[table].columns.get(column)
+        if found is None:
+            raise ValueError(f"{table} has no column {column!r}")
+        return found
 
     def describe(self) -> dict[str, object]:
         """What `/_control/health` reports."""

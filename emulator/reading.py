@@ -59,7 +59,7 @@ def count(org: Organisation, table: Table, options: Options) -> int:
     if options.deltatoken is not None:
         token = _valid_token(org, table, read_token(options.deltatoken))
         until = org.store.version
-        changed = org.store.count(table.name, "version > ? and version <= ?", (token.version, until))
+        changed = len(org.store.reported_between(table.name, token.version, until, (0, ""), -1))
         return changed + len(org.store.deleted_between(table.name, token.version, until, (0, ""), -1))
     where, parameters = filter_sql(table, options.filter) if options.filter else ("1", [])
     return min(org.store.count(table.name, where, parameters), MAX_PAGE)
@@ -161,13 +161,7 @@ def _changes(
     render = renderer(table, selected(table, options.select), prefer.wants)
     items: list[bytes] = []
     if stage == "upserts":
-        found = org.store.select(
-            table.name,
-            "version > ? and version <= ? and (version, id) > (?, ?)",
-            (since.version, until.version, *position),
-            "version, id",
-            size + 1,
-        )
+        found = org.store.reported_between(table.name, since.version, until.version, position, size + 1)
         items += [render(version, body) for _, version, body in found[:size]]
         if len(found) > size:
             return _delta_page(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .authority import Authority
 from .certificates import Certificates, prepare
 from .control import apply_operations
 from .faults import Faults, parse_rules
-from .listener import listen
+from .listener import in_thread, listen
 from .organisation import Organisation
 from .query import MAX_PAGE
 from .seeding import load
@@ -118,12 +117,16 @@ class Emulator:
         self.server.org.set_change_tracking(table, enabled)
 
     def drop_column(self, table: str, column: str) -> None:
-        """Remove a column from the organisation."""
+        """Remove a column and its values from the organisation."""
         self.server.org.drop_column(table, column)
 
     def add_column(self, table: str, column: str, type: str = "String", **facts: object) -> None:  # noqa: A002
         """Add a custom column (see `Organisation.add_column`)."""
         self.server.org.add_column(table, column, type, **facts)
+
+    def change_column(self, table: str, column: str, **facts: object) -> None:
+        """Change what is said about a column (see `Organisation.change_column`)."""
+        self.server.org.change_column(table, column, **facts)
 
     def set_privileges(self, *, member: bool = True, read: Mapping[str, str] | None = None) -> None:
         """Membership and read depth per table: `None`, `Basic` or `Global` (see `Organisation.set_privileges`)."""
@@ -143,6 +146,7 @@ def open_server(
     latency_ms: float,
     faults: Sequence[Any],
     token_lifetime: int,
+    dop_hint: int | None = 4,
 ) -> tuple[Server, Certificates]:
     """Open (and when it is new, seed) the organisation; nothing listens yet."""
     certificates = prepare(tls_dir)
@@ -150,7 +154,8 @@ def open_server(
     if not org.store.seeded:
         load(org.store, data_dir)
     authority = Authority(certificates, org.clock, token_lifetime)
-    return Server(org, authority, latency_ms=latency_ms, faults=Faults(parse_rules(list(faults)))), certificates
+    server = Server(org, authority, latency_ms=latency_ms, dop_hint=dop_hint, faults=Faults(parse_rules(list(faults))))
+    return server, certificates
 
 
 @contextlib.contextmanager
@@ -162,6 +167,7 @@ def running(
     latency_ms: float = 0,
     faults: Sequence[Any] = (),
     token_lifetime: int = 3600,
+    dop_hint: int | None = 4,
     tls_dir: Path | str | None = None,
     port: int = 0,
 ) -> Iterator[Emulator]:
@@ -174,6 +180,7 @@ def running(
         latency_ms: Added to every Web API request.
         faults: Fault rules as in a rule file.
         token_lifetime: Seconds.
+        dop_hint: Requests at once that every answer suggests (`x-ms-dop-hint`); None: no such header.
         tls_dir: Where certificates are; inside the state folder when None.
         port: Loopback port; 0 picks a free one.
     """
@@ -187,26 +194,20 @@ def running(
         latency_ms=latency_ms,
         faults=faults,
         token_lifetime=token_lifetime,
+        dop_hint=dop_hint,
     )
     listener = listen(server, certificates, port)
-    started = threading.Event()
-    listener.on_ready = started.set
-    thread = threading.Thread(target=listener.serve_until_stopped, name="dataverse-stand-in", daemon=True)
-    thread.start()
     try:
-        if not started.wait(30):
-            raise RuntimeError("the stand-in did not start within 30 s")
-        yield Emulator(
-            url=server.base,
-            ca_bundle=str(certificates.ca_bundle),
-            certificate=str(certificates.application),
-            thumbprint=certificates.thumbprint,
-            store=Rows(server.org),
-            server=server,
-        )
+        with in_thread(listener, "dataverse-stand-in"):
+            yield Emulator(
+                url=server.base,
+                ca_bundle=str(certificates.ca_bundle),
+                certificate=str(certificates.application),
+                thumbprint=certificates.thumbprint,
+                store=Rows(server.org),
+                server=server,
+            )
     finally:
-        listener.should_exit = True
-        thread.join(10)
         server.org.store.close()
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -26,6 +26,7 @@ from .model import (
 from .seed import RawRow
 
 _decode_row = msgspec.json.Decoder(RawRow).decode
+_REPORTED = "(id, version) not in (select id, version from unreported where tbl = ?)"
 
 
 def comparable(stamp: str) -> str:
@@ -48,6 +49,7 @@ class Store:
         self.clock = clock
         self.lock = threading.RLock()
         self._depth = 0
+        self._reporting = True
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
@@ -55,6 +57,9 @@ class Store:
         self._db.execute("create table if not exists meta (key text primary key, value text)")
         self._db.execute(
             "create table if not exists deleted (tbl text, id text, version integer, primary key (tbl, id))"
+        )
+        self._db.execute(
+            "create table if not exists unreported (tbl text, id text, version integer, primary key (tbl, id))"
         )
         for name in self.tables:
             self._db.execute(
@@ -113,6 +118,16 @@ class Store:
             self._depth -= 1
             if self._depth == 0:
                 self._db.execute("commit")
+
+    @contextmanager
+    def unreported(self) -> Iterator[None]:
+        """Writes that change tracking never reports, as when it lapses; later writes of the same rows are."""
+        with self.transaction():
+            before, self._reporting = self._reporting, False
+            try:
+                yield
+            finally:
+                self._reporting = before
 
     def close(self) -> None:
         """Close the database."""
@@ -196,16 +211,37 @@ class Store:
             self._db.execute(
                 f"insert or replace into r_{table} values (?, ?, ?, ?)", (row_id, version, modified, encode_row(body))
             )
+            if not self._reporting:
+                self._db.execute("insert or replace into unreported values (?, ?, ?)", (table, row_id, version))
         return version
 
+    def reported_between(
+        self, table: str, after: int, until: int, last: tuple[int, str], limit: int
+    ) -> list[tuple[str, int, bytes]]:
+        """Rows created or changed that change tracking reports, in order, after the position `last`."""
+        return self.select(
+            table,
+            f"version > ? and version <= ? and (version, id) > (?, ?) and {_REPORTED}",
+            (after, until, *last, table),
+            "version, id",
+            limit,
+        )
+
+    def forget_values(self, table: str, prop: str) -> None:
+        """Take a property out of every row; versions stay as they are."""
+        with self.transaction():
+            for row_id, _, body in self.select(table, f"body like '%{prop}%'"):
+                row = {key: value for key, value in _decode_row(body).items() if key.partition("@")[0] != prop}
+                self._db.execute(f"update r_{table} set body = ? where id = ?", (encode_row(row), row_id))
+
     def remove(self, table: str, row_id: str) -> bool:
-        """Delete one row and log the delete; False when there was none."""
+        """Delete one row, and log the delete where change tracking is on; False when there was none."""
         with self.transaction():
             gone = self._db.execute(f"delete from r_{table} where id = ?", (row_id,)).rowcount
             if gone:
-                self._db.execute(
-                    "insert or replace into deleted values (?, ?, ?)", (table, row_id, self.next_version())
-                )
+                version = self.next_version()
+                if self.tables[table].change_tracking and self._reporting:
+                    self._db.execute("insert or replace into deleted values (?, ?, ?)", (table, row_id, version))
         return bool(gone)
 
     def deleted_between(

@@ -26,7 +26,7 @@ def show_summary(console: Console, file: Path) -> None:
 
     with duckdb.connect(str(file), read_only=True) as connection:
         tables = connection.execute(
-            "select table_name from duckdb_tables() where not internal order by table_name"
+            "select table_name from duckdb_tables() where schema_name = 'main' order by table_name"
         ).fetchall()
         counts = [(name, *_one(connection, f'select count(*) from "{name}"')) for (name,) in tables]
         rules = connection.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -15,8 +16,11 @@ from emulator.server import Emulator, running
 from opportunity_sync.dataverse.auth import Credentials, DataverseAuth
 from opportunity_sync.dataverse.client import DataverseClient
 from opportunity_sync.lake import Lake
+from opportunity_sync.release import Release
 from opportunity_sync.settings import Settings
 from tests.extraction import Extraction
+from tests.small_organisation import build, extract, let_pass, settings_for
+from tests.small_organisation import organisation as organisation_rows
 from tests.stand_in import SAMPLE_DATA, Connect, Serve, credentials_of
 
 
@@ -94,3 +98,19 @@ def extraction(organisation: Emulator, connect: Connect, tmp_path: Path) -> Extr
     return Extraction(
         organisation, connect(organisation), Lake(tmp_path / "raw"), Settings(data=tmp_path, page_size=10)
     )
+
+
+@pytest.fixture(scope="session")
+def candidate_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Release]:
+    """A small organisation's candidate that passed validation; tests work on copies, see `candidate`."""
+    settings = settings_for(tmp_path_factory.mktemp("template") / "data")
+    extract(settings, organisation_rows())
+    return settings, let_pass(settings, build(settings))
+
+
+@pytest.fixture
+def candidate(candidate_template: tuple[Settings, Release], tmp_path: Path) -> tuple[Settings, Release]:
+    """A data root with a candidate that passed validation."""
+    settings, release = candidate_template
+    shutil.copytree(settings.data, tmp_path / "data")
+    return settings_for(tmp_path / "data"), release

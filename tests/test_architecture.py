@@ -17,14 +17,15 @@ AIRFLOW_ROOMS = {"dataverse/hook.py", "assets.py", "alerts.py", "release_tasks.p
 
 LAYERS = (
     {"errors"},
-    {"settings", "data_root", "tables"},
+    {"settings", "data_root", "tables", "manifest"},
     {"lake", "release"},
     {"dataverse", "published"},
-    {"convert_sql"},
+    {"convert_sql", "comparison"},
     {"refusal"},
-    {"convert", "diff", "expectations", "expectation_results"},
-    {"extract", "warehouse", "validate", "publish", "export"},
-    {"assets", "alerts", "retries", "steps", "status", "cli", "__main__"},
+    {"convert", "diff", "explain", "history", "expectations", "expectation_results"},
+    {"extract", "warehouse", "compact", "validate", "publish", "export"},
+    {"backfill", "reconcile"},
+    {"assets", "alerts", "retries", "steps", "status", "check", "cli", "__main__"},
     {"release_tasks"},
 )
 """Rooms of the package from the bottom up: a room imports lower ones, and siblings only as named below."""
@@ -36,6 +37,9 @@ SAME_LAYER = {
     ("steps", "assets"),
     ("__main__", "cli"),
     ("cli", "status"),
+    ("history", "diff"),
+    ("cli", "check"),
+    ("compact", "warehouse"),
 }
 
 

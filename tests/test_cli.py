@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,6 +20,7 @@ from opportunity_sync.data_root import DataRoot
 from opportunity_sync.publish import live, publish
 from opportunity_sync.release import DATABASE, Release
 from opportunity_sync.settings import PROJECT, Settings
+from opportunity_sync.status import staleness, status
 from tests.small_organisation import build, extract, let_pass, organisation, settings_for
 
 pytestmark = pytest.mark.slow
@@ -119,6 +121,37 @@ def test_status_as_json_is_complete(settings: Settings) -> None:
 def test_status_names_sources_that_are_not_fresh(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPPORTUNITY_SYNC_FRESHNESS_HOURS", "0.0000001")
     assert run("status").stdout.count("NOT FRESH") == 5
+
+
+@pytest.mark.parametrize(("hours", "code"), [("1", 0), ("0", 1), ("0.000001", 1)])
+def test_status_fails_when_a_source_is_older_than_allowed(settings: Settings, hours: str, code: int) -> None:
+    result = run("status", "--max-age", hours)
+    assert result.exit_code == code
+    assert "live release" in result.stdout
+    assert ("was last read 0.0 hours ago" in result.stderr) == bool(code)
+
+
+def test_status_measures_the_age_of_the_sources_not_of_the_file(settings: Settings) -> None:
+    found = status(settings, datetime.now(UTC))
+    assert staleness(found, timedelta(hours=1)) is None
+    later = status(settings, datetime.now(UTC) + timedelta(hours=2))
+    assert str(staleness(later, timedelta(hours=1))).endswith("was last read 2.0 hours ago")
+    for source in found["live"]["sources"].values():
+        source["age_seconds"] = 60
+    found["live"]["sources"]["contact"]["age_seconds"] = 7200
+    found["live"]["age_seconds"] = 0
+    assert "table contact was last read 2.0 hours ago" in str(staleness(found, timedelta(hours=1)))
+    found["live"]["sources"]["contact"]["age_seconds"] = None
+    assert "table contact was never fully read" in str(staleness(found, timedelta(hours=1)))
+
+
+def test_status_with_a_greatest_age_fails_without_a_live_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(tmp_path / "data", monkeypatch)
+    result = run("status", "--max-age", "6")
+    assert result.exit_code == 1
+    assert "There is no live release" in result.stderr
 
 
 def test_status_lists_failed_expectations(settings: Settings) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from pathlib import Path
 
@@ -51,15 +50,19 @@ def test_every_command_the_documentation_names_exists() -> None:
         assert named <= commands, page
 
 
+def _modules_with_errors() -> dict[str, list[str]]:
+    """Module to the error classes its text defines."""
+    found = {}
+    for path in sorted((PROJECT / "plugins" / "opportunity_sync").rglob("*.py")):
+        name = ".".join(path.relative_to(PROJECT / "plugins").with_suffix("").parts).removesuffix(".__init__")
+        found[name] = re.findall(r"^class (\w+Error)\(", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: classes for name, classes in found.items() if classes}
+
+
 def error_classes() -> list[type[OpportunitySyncError]]:
-    modules = [
-        importlib.import_module(name) for name in ("opportunity_sync.errors", "opportunity_sync.dataverse.errors")
-    ]
+    """Every error the product can raise, in whichever module: those that are not only a base of others."""
     found = {
-        member
-        for module in modules
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if issubclass(member, OpportunitySyncError)
+        getattr(importlib.import_module(name), each) for name, all_ in _modules_with_errors().items() for each in all_
     }
     bases = {base for member in found for base in member.__mro__[1:]}
     return sorted(found - bases, key=lambda member: member.__name__)
@@ -72,6 +75,32 @@ HANDLED = {"DeltaLinkExpiredError", "ChangeTrackingOffError"}
 @pytest.mark.parametrize("error", error_classes(), ids=lambda error: error.__name__)
 def test_the_runbook_says_what_to_do_about_every_error(error: type[OpportunitySyncError]) -> None:
     assert error.__name__ in HANDLED or f"`{error.__name__}`" in text("docs/runbook.md")
+
+
+def test_every_error_is_one_of_ours_and_only_bases_have_no_row() -> None:
+    written = {each for classes in _modules_with_errors().values() for each in classes}
+    assert written - {each.__name__ for each in error_classes()} == {"OpportunitySyncError", "DataverseError"}
+    assert all(issubclass(each, OpportunitySyncError) for each in error_classes())
+
+
+def test_the_runbook_names_the_subject_of_every_alarm() -> None:
+    """Subjects as `alerts.py` writes them, with `DAG`, `TASK` and `ERROR` for what varies."""
+    code = text("plugins/opportunity_sync/alerts.py")
+    subjects = re.findall(r'_send\(\s*f"([^"\n]+)"', code) + re.findall(r"_send\(\s*f'([^'\n]+)'", code)
+    assert len(subjects) == code.count("_send(") - 1
+    words = {"ti.dag_id": "DAG", "run['dag_id']": "DAG", "ti.task_id": "TASK", "type(error).__name__": "ERROR"}
+    for subject in subjects:
+        shown = re.sub(r"\{([^}]+)\}", lambda found: words.get(found[1], ""), subject)
+        assert f"| `{shown}` |" in text("docs/runbook.md")
+
+
+def test_the_runbook_names_every_dag_and_every_command_has_a_place_in_the_documentation() -> None:
+    from opportunity_sync.cli import app
+
+    runbook, everything = text("docs/runbook.md"), "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [path.stem for path in (PROJECT / "dags").glob("*.py") if f"`{path.stem}`" not in runbook] == []
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert [name for name in names if f"opportunity-sync {name}" not in everything] == []
 
 
 def test_every_environment_variable_in_the_documentation_is_read_somewhere() -> None:

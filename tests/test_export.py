@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import duckdb
 import pytest
 
@@ -13,24 +10,8 @@ from opportunity_sync.export import export
 from opportunity_sync.publish import publish
 from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, Release
 from opportunity_sync.settings import Settings
-from tests.small_organisation import build, extract, let_pass, organisation, settings_for
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Release]:
-    settings = settings_for(tmp_path_factory.mktemp("template") / "data")
-    extract(settings, organisation())
-    return settings, let_pass(settings, build(settings))
-
-
-@pytest.fixture
-def candidate(template: tuple[Settings, Release], tmp_path: Path) -> tuple[Settings, Release]:
-    """A data root with a candidate that passed validation."""
-    settings, release = template
-    shutil.copytree(settings.data, tmp_path / "data")
-    return settings_for(tmp_path / "data"), release
 
 
 def test_every_table_of_a_published_release_is_written_as_parquet(candidate: tuple[Settings, Release]) -> None:

@@ -11,13 +11,13 @@ import html
 import logging
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from opportunity_sync.errors import OpportunitySyncError
+from opportunity_sync.errors import DriftError, OpportunitySyncError
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,13 @@ def report_failure(context: Mapping[str, Any]) -> None:
     # Only our own errors promise to hold no personal data; of others the type is told and the rest is in the log.
     reason = str(error) if isinstance(error, OpportunitySyncError) else "See the task's log."
     _send(
-        f"opportunity_sync: {ti.task_id}{map_index} failed with {type(error).__name__}",
-        f"Run {ti.run_id}, task {ti.task_id}{map_index}, try {ti.try_number}.\n\n{reason}\n\n"
-        f"The release that was live before is still live.\nLog: {ti.log_url}",
+        f"{ti.dag_id}: {ti.task_id}{map_index} failed with {type(error).__name__}",
+        f"Run {ti.run_id} of DAG {ti.dag_id}, task {ti.task_id}{map_index}, try {ti.try_number}.\n\n{reason}\n\n"
+        f"{_live_release()}\n\n"
+        f"Look: opportunity-sync status\n"
+        f"{_next_command(context)}\n"
+        f"Log: {ti.log_url}\n"
+        f"{type(error).__name__} in docs/runbook.md says more.",
     )
 
 
@@ -69,21 +73,45 @@ async def report_late_run(context: Mapping[str, Any]) -> None:
 def _report_late_run(context: Mapping[str, Any]) -> None:
     run = context["dag_run"]
     _send(
-        "opportunity_sync: no new release in time",
-        f"Run {run['dag_run_id']} (state {run['state']}) has published nothing until its deadline, "
-        f"{context['deadline']['deadline_time']}.\n\n{_live_release()}\n\n"
-        "See the run's task logs; `opportunity-sync status` shows how old each table is.",
+        f"{run['dag_id']}: no new release in time",
+        f"Run {run['dag_run_id']} of DAG {run['dag_id']} (state {run['state']}) has published nothing until its "
+        f"deadline, {context['deadline']['deadline_time']}.\n\n{_live_release()}\n\n"
+        "Look: opportunity-sync status\n"
+        f"Look: airflow dags list-runs {run['dag_id']}\n"
+        '"The deadline alarm" in docs/runbook.md says more.',
     )
 
 
+def _next_command(context: Mapping[str, Any]) -> str:
+    if isinstance(context.get("exception"), DriftError):
+        return "Nothing to clear: all of it is repaired and published, and the next run looks again."
+    return f"Once the cause is gone: {_clear_command(context)}"
+
+
+def _clear_command(context: Mapping[str, Any]) -> str:
+    """The command that lets the failed task of this run, and what waits for it, run again."""
+    ti, run = context["ti"], context.get("dag_run")
+    command = f"airflow tasks clear {ti.dag_id} --task-regex '^{ti.task_id}$' --downstream --only-failed --yes"
+    at = getattr(run, "logical_date", None)
+    return f"{command} --start-date {at.isoformat()} --end-date {at.isoformat()}" if at else command
+
+
 def _live_release() -> str:
+    """What readers see now; an alarm is sent also when that cannot be found out."""
     from opportunity_sync.publish import live
     from opportunity_sync.settings import load_settings
 
-    release = live(load_settings())
+    try:
+        release = live(load_settings())
+    except OpportunitySyncError as error:
+        return f"What readers see is not known: {error}"
     if release is None:
-        return "There is no live release yet."
-    return f"Live is still release {release.release_id}, built {release.released_at:%Y-%m-%d %H:%M} UTC."
+        return "Readers see nothing yet: there is no live release."
+    hours = (datetime.now(UTC) - release.released_at).total_seconds() / 3600
+    return (
+        f"Readers see release {release.release_id}, built {release.released_at:%Y-%m-%d %H:%M} UTC, "
+        f"{hours:.1f} hours ago."
+    )
 
 
 def _send(subject: str, text: str) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from typer.core import TyperGroup
 
@@ -73,8 +75,15 @@ def main(
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
+def status(
+    as_json: AsJson = False,
+    max_age: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="HOURS", help="Exit with 1 when a source table of the live release is older."),
+    ] = None,
+) -> None:
     """Show the live release, its rows, how fresh each source table is, and what validation found."""
+    from opportunity_sync.status import staleness
     from opportunity_sync.status import status as collect
 
     found = collect(load_settings(), datetime.now(UTC))
@@ -83,6 +92,9 @@ def status(as_json: AsJson = False) -> None:
     else:
         for line in _status_lines(found):
             typer.echo(line)
+    if max_age is not None and (problem := staleness(found, timedelta(hours=max_age))):
+        typer.echo(f"opportunity-sync: {problem} (--max-age {max_age:g})", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -149,6 +161,40 @@ def rebuild() -> None:
 
 
 @app.command()
+def compact(as_json: AsJson = False) -> None:
+    """Merge the raw batches of each table that are older than OPPORTUNITY_SYNC_RAW_DAYS; no release changes."""
+    from opportunity_sync.compact import compact as merge
+
+    done = merge(load_settings(), f"manual__compact_{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in done], indent=2))
+        return
+    for each in done:
+        typer.echo(
+            f"{each.table}: {each.batches_before} -> {each.batches_after} batches, "
+            f"{each.bytes_before} -> {each.bytes_after} bytes"
+        )
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Verify raw batches, warehouse and published files; changes nothing, and exits with 1 when something is wrong."""
+    from opportunity_sync import check as checks
+
+    findings = checks.check(load_settings())
+    counts = {kind: sum(each.severity == kind for each in findings) for kind in ("error", "warning", "note")}
+    if as_json:
+        listed = [msgspec.to_builtins(each) for each in findings]
+        typer.echo(json.dumps({"counts": counts, "findings": listed}, indent=2))
+    else:
+        for each in findings:
+            typer.echo(f"{each.severity:<8} {each.where} {each.what}. {each.action}.")
+        typer.echo(", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items()))
+    if not checks.is_sound(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def publish(
     release_id: ReleaseId,
     accept_collapse: Annotated[
@@ -183,6 +229,22 @@ def diff(
         return
     for table, counts in found.items():
         typer.echo(f"{table}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+@app.command()
+def explain(
+    opportunity_id: Annotated[str, typer.Argument(help="The opportunity's id (a GUID).")], as_json: AsJson = False
+) -> None:
+    """Say why an opportunity has its account and its contact roles, step by step."""
+    from opportunity_sync.explain import explain as collect
+    from opportunity_sync.explain import lines
+
+    found = collect(load_settings(), opportunity_id)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for line in lines(found):
+        typer.echo(line)
 
 
 def _file_of(settings: Settings, release_id: str) -> Path:

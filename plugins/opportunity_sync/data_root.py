@@ -49,6 +49,11 @@ class DataRoot:
         return self.published / "releases"
 
     @property
+    def slots(self) -> Path:
+        """Lock files that limit how many windows are read at once, see `dataverse/slots.py`."""
+        return self.path / "slots"
+
+    @property
     def candidates(self) -> Path:
         """Releases being built or validated: `candidates/<release_id>/`."""
         return self.published / "candidates"

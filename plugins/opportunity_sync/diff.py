@@ -6,18 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opportunity_sync.errors import ReleaseError
+from opportunity_sync.release import MAIN_TABLES
 from opportunity_sync.settings import Settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-KEYS = {
-    "opportunities": ("opportunity_id",),
-    "contacts": ("contact_id",),
-    "accounts": ("account_id",),
-    "opportunity_contact_roles": ("opportunity_id", "contact_id", "role"),
-}
-"""Tables that are compared, and their keys."""
 
 
 def changes(settings: Settings, before: Path, after: Path) -> dict[str, dict[str, int]]:
@@ -41,7 +34,7 @@ def changes(settings: Settings, before: Path, after: Path) -> dict[str, dict[str
         try:
             for name, path in (("before", before), ("after", after)):
                 connection.execute("attach '{}' as {} (read_only)".format(str(path).replace("'", "''"), name))
-            return {table: _compare(connection, table, keys) for table, keys in KEYS.items()}
+            return {table: _count(connection, table) for table in MAIN_TABLES}
         except duckdb.Error as error:
             raise ReleaseError(
                 f"{before} and {after} cannot be compared ({error})",
@@ -50,26 +43,48 @@ def changes(settings: Settings, before: Path, after: Path) -> dict[str, dict[str
             ) from error
 
 
-def _compare(connection: DuckDBPyConnection, table: str, keys: tuple[str, ...]) -> dict[str, int]:
-    common = connection.execute(
-        """
-        select column_name from duckdb_columns() where table_name = ? and database_name in ('before', 'after')
-        group by column_name having count(*) = 2
-        """,
-        [table],
-    ).fetchall()
-    differs = " or ".join(
-        f'before."{column}" is distinct from after."{column}"' for (column,) in common if column not in keys
-    )
-    matches = " and ".join(f'before."{key}" = after."{key}"' for key in keys)
-    ((inserted, updated, deleted),) = connection.execute(
-        f"""
+def differing_rows(connection: DuckDBPyConnection, table: str, *, before: str, after: str) -> str:
+    """A query for the rows of a main table that differ between two releases.
+
+    Args:
+        connection: knows both relations.
+        table: one of `MAIN_TABLES`.
+        before: relation with the table's older rows.
+        after: relation with the table's newer rows.
+
+    Returns:
+        SQL for the keys, `change` (inserted, updated or deleted) and, of updated rows, `changed_columns`.
+    """
+    keys = MAIN_TABLES[table]
+    types = {
+        relation: {name: kind for name, kind, *_ in connection.execute(f"describe {relation}").fetchall()}
+        for relation in (before, after)
+    }
+    differences = {
+        name: f'before."{name}" is distinct from after."{name}"'
+        if types[before][name] == kind
+        else f'cast(before."{name}" as varchar) is distinct from cast(after."{name}" as varchar)'
+        for name, kind in types[after].items()
+        if name not in keys and name in types[before]
+    }
+    listed = ", ".join(f"case when {differs} then '{column}' end" for column, differs in differences.items())
+    return f"""
         select
-            count(*) filter (before."{keys[0]}" is null),
-            count(*) filter (before."{keys[0]}" is not null and after."{keys[0]}" is not null and ({differs})),
-            count(*) filter (after."{keys[0]}" is null)
-        from before.{table} as before
-        full join after.{table} as after on {matches}
+            {", ".join(f"coalesce(before.{key}, after.{key}) as {key}" for key in keys)},
+            case
+                when before.{keys[0]} is null then 'inserted' when after.{keys[0]} is null then 'deleted' else 'updated'
+            end as change,
+            case
+                when before.{keys[0]} is not null and after.{keys[0]} is not null
+                    then list_filter([{listed}], lambda name: name is not null)
+            end as changed_columns
+        from {before} as before
+        full join {after} as after on {" and ".join(f"before.{key} = after.{key}" for key in keys)}
+        where before.{keys[0]} is null or after.{keys[0]} is null or {" or ".join(differences.values())}
         """
-    ).fetchall()
-    return {"inserted": inserted, "updated": updated, "deleted": deleted}
+
+
+def _count(connection: DuckDBPyConnection, table: str) -> dict[str, int]:
+    rows = differing_rows(connection, table, before=f"before.main.{table}", after=f"after.main.{table}")
+    found = dict(connection.execute(f"select change, count(*) from ({rows}) group by change").fetchall())
+    return {change: found.get(change, 0) for change in ("inserted", "updated", "deleted")}

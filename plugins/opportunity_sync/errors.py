@@ -6,8 +6,11 @@ OpportunitySyncError
 ├── DataverseError              the service said no, or said nothing usable (dataverse/errors.py)
 ├── BatchRefusedError           what was read does not fit the table's types or lacks a key
 ├── LakeError                   a raw batch on disk is damaged
+├── TooManyGoneError            a sweep found too many rows gone from Dynamics to believe it
+├── DriftError                  a sweep had to repair more rows than is normal; they are repaired
 ├── ValidationFailedError       a critical expectation failed: the release is not published
-└── ReleaseError                a release is missing or damaged
+├── ReleaseError                a release is missing or damaged
+└── UnknownOpportunityError     `explain` was asked for an opportunity that the live release does not have
 """
 
 from __future__ import annotations
@@ -65,9 +68,21 @@ class LakeError(OpportunitySyncError):
     """A raw batch on disk is damaged or incomplete."""
 
 
+class TooManyGoneError(OpportunitySyncError):
+    """More rows are gone from Dynamics than may be taken out of the outputs without a person's word."""
+
+
+class DriftError(OpportunitySyncError):
+    """More had drifted from Dynamics than is normal; it is repaired and published, but something loses changes."""
+
+
 class ValidationFailedError(OpportunitySyncError):
     """At least one critical expectation failed; the release is not published."""
 
 
 class ReleaseError(OpportunitySyncError):
     """A release is missing, damaged or cannot be switched to."""
+
+
+class UnknownOpportunityError(OpportunitySyncError):
+    """There is no such opportunity in the live release."""

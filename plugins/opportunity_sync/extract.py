@@ -2,7 +2,7 @@
 
 - full: every row; with change tracking it ends in a delta link.
 - changes: what changed since a delta link, deletes included.
-- window: rows whose `modifiedon` lies in a range; deletes are invisible to it.
+- window: rows whose `modifiedon` or `createdon` lies in a range; deletes are invisible to it.
 
 `extract_scheduled` chooses among them. Nothing of a batch is visible before it is complete, so a call that failed or
 was killed can simply be repeated; rows read twice are one row again in the warehouse.
@@ -22,7 +22,7 @@ from opportunity_sync.dataverse.client import DataverseClient
 from opportunity_sync.dataverse.errors import ChangeTrackingOffError, DeltaLinkExpiredError
 from opportunity_sync.dataverse.metadata import LOOKUP_TARGET, TableMetadata, columns, table_metadata
 from opportunity_sync.errors import DataRootError
-from opportunity_sync.lake import Column, Lake, Manifest, Mode
+from opportunity_sync.lake import Column, Lake, Manifest, Mode, WindowColumn, chained
 from opportunity_sync.settings import Settings
 from opportunity_sync.tables import Selection
 
@@ -61,6 +61,7 @@ class _Read:
     previous_delta_link: str | None = None
     window_start: datetime | None = None
     window_end: datetime | None = None
+    window_by: WindowColumn = "modifiedon"
     sets_read_until: bool = False
 
 
@@ -107,14 +108,15 @@ def extract_window(
     *,
     start: datetime,
     end: datetime,
+    by: WindowColumn = "modifiedon",
 ) -> Manifest:
-    """Read the rows whose `modifiedon` lies in `[start, end)`; a time without zone is UTC.
+    """Read the rows whose `modifiedon` (or `createdon`) lies in `[start, end)`; a time without zone is UTC.
 
     Raises:
         OpportunitySyncError: as `extract_full`.
     """
     source = _source(client, selection, lake, settings, run_id)
-    return _window(source, _utc(start), _utc(end), sets_read_until=False)
+    return _window(source, _utc(start), _utc(end), by)
 
 
 def extract_scheduled(
@@ -153,14 +155,14 @@ def _tracked(source: _Source) -> Manifest:
 def _untracked(source: _Source) -> Manifest:
     log.warning(
         "Change tracking is off for table %s: rows are read by modifiedon, and deletes are only found by the reconcile "
-        "run, which reads the table in full",
+        "run",
         source.selection.table,
     )
     last = next((batch for batch in reversed(source.batches) if batch.read_until), None)
     if last is None or last.read_until is None or not _same_columns(last, source):
         return _extract(source, _Read(mode="full", path=source.query, sets_read_until=True))
     overlap = timedelta(minutes=source.settings.window_overlap_minutes)
-    return _window(source, last.read_until - overlap, None, sets_read_until=True)
+    return _window(source, last.read_until - overlap, None, "modifiedon", sets_read_until=True)
 
 
 def _full(source: _Source) -> Manifest:
@@ -172,12 +174,20 @@ def _changes(source: _Source, link: str) -> Manifest:
     return _extract(source, _Read(mode="changes", path=link, tracked=True, previous_delta_link=link))
 
 
-def _window(source: _Source, start: datetime, end: datetime | None, *, sets_read_until: bool) -> Manifest:
-    condition = f"modifiedon%20ge%20{_odata(start)}" + (f"%20and%20modifiedon%20lt%20{_odata(end)}" if end else "")
-    path = f"{source.query}&$filter={condition}"
+def _window(
+    source: _Source, start: datetime, end: datetime | None, by: WindowColumn, *, sets_read_until: bool = False
+) -> Manifest:
+    condition = f"{by}%20ge%20{_odata(start)}" + (f"%20and%20{by}%20lt%20{_odata(end)}" if end else "")
     return _extract(
         source,
-        _Read(mode="window", path=path, window_start=start, window_end=end, sets_read_until=sets_read_until),
+        _Read(
+            mode="window",
+            path=f"{source.query}&$filter={condition}",
+            window_start=start,
+            window_end=end,
+            window_by=by,
+            sets_read_until=sets_read_until,
+        ),
     )
 
 
@@ -194,9 +204,14 @@ def _source(client: DataverseClient, selection: Selection, lake: Lake, settings:
             )
     metadata = table_metadata(client, selection.table, selection.columns)
     known = {column.name for batch in batches for column in batch.columns}
+    known.update(name for batch in batches for name in batch.missing_columns)  # so that old batches may go
     found, missing = columns(metadata, selection, known)
     for column in missing:
-        log.warning("Column %s of table %s is gone from Dynamics; it stays empty", column, selection.table)
+        log.warning(
+            "Column %s of table %s is gone from Dynamics or can no longer be read; it stays empty",
+            column,
+            selection.table,
+        )
     return _Source(
         client=client,
         selection=selection,
@@ -241,6 +256,7 @@ def _extract(source: _Source, read: _Read) -> Manifest:
                 finished_at=written.finished_at,
                 window_start=read.window_start,
                 window_end=read.window_end,
+                window_by=read.window_by,
                 pages=written.pages,
                 rows=written.rows,
                 deletes=written.deletes,
@@ -268,21 +284,18 @@ def _extract(source: _Source, read: _Read) -> Manifest:
 
 
 def _usable_link(source: _Source) -> str | None:
-    """The newest delta link, if its batch has today's columns and every batch it builds on is still there."""
-    newest, chained = None, set[str]()
-    for batch in source.batches:
-        if batch.delta_link and (batch.mode == "full" or batch.previous_delta_link in chained):
-            chained.add(batch.delta_link)
-            newest = batch
-    return newest.delta_link if newest and _same_columns(newest, source) else None
+    """The newest delta link that can be continued, if its batch has today's columns."""
+    usable = chained(source.batches)
+    return usable[-1].delta_link if usable and _same_columns(usable[-1], source) else None
 
 
 def _same_columns(batch: Manifest, source: _Source) -> bool:
-    return _shape(batch.columns) == _shape(source.columns)
+    return _shape(batch.continued_columns or batch.columns) == _shape(source.columns)
 
 
 def _shape(listed: Iterable[Column]) -> set[tuple[str, str, str, bool]]:
-    return {(column.name, column.property, column.duckdb_type, column.has_type) for column in listed}
+    """What a column made anew would differ in: then the values held so far are another column's."""
+    return {(column.name, column.attribute_type, column.duckdb_type, column.has_type) for column in listed}
 
 
 def _utc(time_: datetime) -> datetime:

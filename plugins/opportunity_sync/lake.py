@@ -6,8 +6,11 @@ renamed as a whole, its manifest last: a folder without a manifest does not exis
 Columns of `rows-*.parquet`: the selected columns under their Dataverse logical names, `<lookup>_type` behind every
 lookup with several possible target tables, and
 - `_extracted_at` TIMESTAMP (UTC): when the request for the row's page was sent;
-- `_page` INTEGER: number of that page within the batch, from 1.
-Columns of `deletes.parquet`: `id` UUID, `_observed_at` TIMESTAMP (UTC): when the page reporting the delete arrived.
+- `_page` INTEGER: number of that page within the batch, from 1;
+- `_batch` VARCHAR and `_alive_at` TIMESTAMP (UTC), only in a batch of mode `compacted`: the batch that brought the row,
+  and when it was last extracted alive.
+Columns of `deletes.parquet`: `id` UUID, `_observed_at` TIMESTAMP (UTC): when the page reporting the delete arrived;
+in a batch of mode `reconcile`, when the row was last seen alive, so that a delete overrules only what was known then.
 """
 
 from __future__ import annotations
@@ -16,106 +19,34 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from opportunity_sync import __version__
 from opportunity_sync.data_root import sync_file, sync_folder
 from opportunity_sync.errors import LakeError
+from opportunity_sync.manifest import Column, DataFile, Manifest, Mode, Reconciliation, WindowColumn, chained
 
-Mode = Literal["full", "changes", "window", "reconcile", "compacted"]
-WindowColumn = Literal["modifiedon", "createdon"]
+__all__ = [
+    "Batch",
+    "Column",
+    "DataFile",
+    "Lake",
+    "Manifest",
+    "Mode",
+    "Reconciliation",
+    "WindowColumn",
+    "chained",
+    "data_file",
+    "sha256",
+    "started",
+]
 
-
-class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One extracted column, as the organisation's metadata described it when the batch was read."""
-
-    name: str
-    """Dataverse logical name, for example `customerid`."""
-    attribute_type: str
-    """Dataverse attribute type, for example `Customer`, `Money`, `Picklist`."""
-    duckdb_type: str
-    """Type in the Parquet files, for example `UUID`, `DECIMAL(19,4)`."""
-    property: str
-    """Web API property, for example `_customerid_value`."""
-    has_type: bool = False
-    """True for a lookup with several possible target tables: `<name>_type` holds the target's logical name."""
-    label: str = ""
-    """Display name."""
-    description: str = ""
-    choices: dict[int, str] = {}
-    """Choice value to label, for choice columns (Picklist, State, Status, MultiSelectPicklist)."""
-
-
-class DataFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A Parquet file of a batch."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sweep of a table found (batches of mode `reconcile`); all figures are rows."""
-
-    swept_at: datetime
-    """UTC, before the first page of ids was requested."""
-    checked: int
-    """Ids that Dynamics listed."""
-    missing: int
-    """Listed, but not known here."""
-    gone: int
-    """Known here, but confirmed to be no longer in Dynamics."""
-    stale: int
-    """Known here in another version."""
-    repaired: int
-    """Fetched again or tombstoned by this batch."""
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch is; written last."""
-
-    format: int = 1
-    table: str
-    batch: str
-    mode: Mode
-    organization_id: str
-    entity_set: str
-    started_at: datetime
-    """UTC, before the first request."""
-    finished_at: datetime
-    """UTC, after the last response."""
-    window_start: datetime | None = None
-    window_end: datetime | None = None
-    window_by: WindowColumn = "modifiedon"
-    """The column whose value lies in `[window_start, window_end)` (mode `window`)."""
-    reconciliation: Reconciliation | None = None
-    """What the newest sweep found (mode `reconcile`, and what replaces such a batch)."""
-    full_read_at: datetime | None = None
-    """UTC: when the newest full read began that a batch of mode `compacted` holds."""
-    replaces: tuple[str, ...] = ()
-    """Batches of the same table whose content this one (mode `compacted`) holds; they no longer exist for anyone."""
-    pages: int
-    rows: int
-    deletes: int
-    previous_delta_link: str | None = None
-    """The link this batch was read from (mode `changes`): path and query, without scheme and host."""
-    delta_link: str | None = None
-    """The link that continues after this batch: path and query, without scheme and host."""
-    read_until: datetime | None = None
-    """Without change tracking: the table is known to be read up to this `modifiedon`."""
-    columns: tuple[Column, ...]
-    missing_columns: tuple[str, ...] = ()
-    """Selected columns that Dynamics no longer has."""
-    files: tuple[DataFile, ...]
-    run_id: str
-    pipeline_version: str = __version__
+_TIME = "%Y%m%dT%H%M%S%fZ"
+"""How the name of a batch begins: when it was begun, so that names sort by time."""
 
 
 @dataclass
@@ -137,16 +68,59 @@ class Lake:
         self.path = path
 
     def names(self, table: str) -> list[str]:
-        """Names of the complete batches of a table, oldest first."""
+        """Names of the complete batches of a table, oldest first; without those that a compacted batch replaces.
+
+        A compaction may replace batches while the folder is being listed: it shows the compacted batch before it
+        removes the first one, so a listing that lacks one without having the other differs from the next.
+        """
+        before, found = None, self._listed(table)
+        while found != before:
+            before, found = found, self._listed(table)
+        return found
+
+    def _listed(self, table: str) -> list[str]:
+        found = self._on_disk(table)
+        replaced = self._replaced_by(table, found)
+        return [name for name in found if name not in replaced]
+
+    def _on_disk(self, table: str) -> list[str]:
         return sorted(path.parent.name for path in (self.path / table).glob("[!.]*/manifest.json"))
 
-    def batches(self, table: str) -> list[Manifest]:
-        """Complete batches of a table, oldest first.
+    def replaced(self, table: str) -> set[str]:
+        """Names of the batches that compacted ones replace, whether they are still on disk or not.
+
+        Raises:
+            LakeError: the manifest of a compacted batch is unreadable.
+        """
+        return self._replaced_by(table, self._on_disk(table))
+
+    def _replaced_by(self, table: str, names: list[str]) -> set[str]:
+        found: set[str] = set()
+        for name in names:
+            if name.split("-")[1:2] == ["compacted"]:
+                try:
+                    found.update(self.manifest(table, name).replaces)
+                except LakeError as error:
+                    if not isinstance(error.__cause__, FileNotFoundError):
+                        raise
+                    continue  # replaced itself just now
+        return found
+
+    def batches(self, table: str, *, since: datetime | None = None) -> list[Manifest]:
+        """Complete batches of a table, oldest first; with `since` only those begun at that time or later.
 
         Raises:
             LakeError: a manifest is unreadable.
         """
-        return [self.manifest(table, name) for name in self.names(table)]
+        oldest = f"{since.astimezone(UTC):{_TIME}}" if since else ""
+        names = self.names(table)
+        while True:
+            try:
+                return [self.manifest(table, name) for name in names if name >= oldest]
+            except LakeError:
+                before, names = names, self.names(table)
+                if names == before:
+                    raise  # no compaction has taken it away: it is damaged
 
     def manifest(self, table: str, batch: str) -> Manifest:
         """Read one manifest.
@@ -196,13 +170,17 @@ class Lake:
         return paths
 
     @contextmanager
-    def new_batch(self, table: str, mode: Mode) -> Iterator[Batch]:
-        """Open a batch aside. Left without `commit`, by an error or a kill, it leaves nothing anyone reads."""
+    def new_batch(self, table: str, mode: Mode, *, in_place_of: str | None = None) -> Iterator[Batch]:
+        """Open a batch aside. Left without `commit`, by an error or a kill, it leaves nothing anyone reads.
+
+        Its name sorts by the present time, or where the batch `in_place_of` sorts.
+        """
         from filelock import FileLock
 
         self.remove_leftovers(table)
         started_at = datetime.now(UTC)
-        name = f"{started_at:%Y%m%dT%H%M%S%fZ}-{mode}-{secrets.token_hex(4)}"
+        stamp = in_place_of.split("-")[0] if in_place_of else f"{started_at:{_TIME}}"
+        name = f"{stamp}-{mode}-{secrets.token_hex(4)}"
         folder = self.path / table / f".{name}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f"{folder.name}.lock"))
@@ -228,17 +206,33 @@ class Lake:
         batch.committed = manifest
         return manifest
 
+    def being_written(self, table: str) -> list[str]:
+        """Names of the batches that are being written now, oldest first; call `remove_leftovers` before."""
+        return sorted(path.stem.removeprefix(".") for path in (self.path / table).glob(".*.lock"))
+
     def remove_leftovers(self, table: str) -> None:
-        """Delete batches whose writer died: their lock file is free."""
+        """Delete batches whose writer died (their lock file is free), and those that a compacted batch replaces."""
         from filelock import FileLock, Timeout
 
-        for lock_file in (self.path / table).glob(".*.lock"):
+        folder = self.path / table
+        for lock_file in folder.glob(".*.lock"):
             try:
                 with FileLock(lock_file, timeout=0):
                     shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
                     lock_file.unlink(missing_ok=True)
             except Timeout:
                 continue  # its writer is alive
+        for name in self.replaced(table).intersection(self._on_disk(table)):
+            with suppress(FileNotFoundError):  # another process was faster
+                (folder / name).rename(folder / f".{name}")  # readers see all of it or nothing
+        for aside in folder.glob(".*"):
+            if aside.is_dir() and not Path(f"{aside}.lock").exists():  # a writer creates its lock file first
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+def started(batch: str) -> datetime:
+    """When a batch was begun (UTC), by its name."""
+    return datetime.strptime(batch.split("-")[0], _TIME).replace(tzinfo=UTC)
 
 
 def data_file(path: Path, rows: int) -> DataFile:

@@ -17,7 +17,15 @@ from pathlib import Path
 from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, sync_file, sync_folder, warehouse_lock
 from opportunity_sync.diff import changes
 from opportunity_sync.errors import ReleaseError
-from opportunity_sync.published import check_complete, is_superseded, kept_releases, live_or_none, tidy
+from opportunity_sync.history import rewrite_history
+from opportunity_sync.published import (
+    check_complete,
+    continued_release,
+    is_superseded,
+    kept_releases,
+    live_or_none,
+    tidy,
+)
 from opportunity_sync.release import DATABASE, Release, live_release, read_release
 from opportunity_sync.settings import Settings
 
@@ -48,6 +56,7 @@ def publish(settings: Settings, release_id: str) -> Release:
         log.info("publish: %s started", release_id)
         if not is_moved:
             check_complete(root.candidates / release_id, candidate)
+            candidate = _continue_history(root, candidate, present)
             _finish(root.candidates / release_id)
             root.releases.mkdir(exist_ok=True)
             (root.candidates / release_id).rename(folder)
@@ -105,6 +114,17 @@ def rollback(settings: Settings, release_id: str | None = None) -> Release:
         _switch(root, folder / DATABASE)
     log.info("publish: rolled back from %s to %s", present.release_id if present else "nothing", found[0].release_id)
     return found[0]
+
+
+def _continue_history(root: DataRoot, candidate: Release, present: Release | None) -> Release:
+    """Let a candidate continue the history of what is live now, also if that is not what it was built on."""
+    previous = continued_release(root, present)
+    continued = previous.name if previous else ""
+    if candidate.history_of == continued:
+        return candidate
+    log.info("publish: %s continues the history of %s", candidate.release_id, continued or "nothing")
+    folder = root.candidates / candidate.release_id
+    return rewrite_history(folder, folder / DATABASE, candidate, previous and previous / DATABASE, continued)
 
 
 def _finish(folder: Path) -> None:

@@ -42,6 +42,21 @@ def live_or_none(root: DataRoot) -> Release | None:
         return None
 
 
+def continued_release(root: DataRoot, live: Release | None) -> Path | None:
+    """The folder of the release whose history the next one continues: the live one, else the newest undamaged one."""
+    if live is not None:
+        return root.releases / live.release_id
+    for release in kept_releases(root):
+        folder = root.releases / release.release_id
+        try:
+            check_complete(folder, release)
+        except ReleaseError as error:
+            log.warning("publish: %s", error)
+            continue
+        return folder
+    return None
+
+
 def is_superseded(candidate: Release, live: Release | None) -> bool:
     """True when the live release holds newer data than a candidate.
 

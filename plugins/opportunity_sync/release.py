@@ -23,9 +23,27 @@ PUBLISHED_TABLES = (
     "accounts",
     "release",
     "release_tables",
+    "reconciliations",
     "expectation_results",
     "unresolved_references",
+    "release_changes",
+    "opportunity_connections",
+    "merged_accounts",
+    "merged_contacts",
+    "row_sources",
 )
+
+
+PUBLISHED_VIEWS = ("opportunities_history", "opportunity_contact_roles_history", "opportunity_explanations")
+PUBLISHED_MACROS = ("opportunities_as_of", "opportunity_contact_roles_as_of")
+
+MAIN_TABLES = {
+    "opportunities": ("opportunity_id",),
+    "opportunity_contact_roles": ("opportunity_id", "contact_id", "role"),
+    "contacts": ("contact_id",),
+    "accounts": ("account_id",),
+}
+"""Published tables with business rows, and their keys."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +72,9 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     warehouse_id: str
     """Identity of the warehouse that counted `sequence`."""
     fingerprint: str = ""
-    """What besides row data decided the content: models, settings, day, columns, labels (a SHA-256)."""
+    """What besides row data decided the content: models, settings, week, columns, labels (a SHA-256)."""
+    history_of: str = ""
+    """The release that this one's history continues; empty when the history begins here."""
     rows: dict[str, int]
     """Rows per published table (without `expectation_results`)."""
     validated: bool = False

@@ -47,13 +47,17 @@ def export(release_id: Any) -> None:
     steps.export(release_id)
 
 
-def release_after(*upstream: Any) -> Any:
+def release_after(*upstream: Any, trigger_rule: str = "all_success") -> Any:
     """Wire `transform`, `validate`, `publish` and `export` behind other tasks.
+
+    Args:
+        upstream: the tasks that bring the batches.
+        trigger_rule: what has to be true of them before `transform` runs.
 
     Returns:
         The last task.
     """
-    transformed = transform()
+    transformed = transform.override(trigger_rule=trigger_rule)()
     for each in upstream:
         each >> transformed
     validated = validate(transformed)

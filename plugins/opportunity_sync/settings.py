@@ -48,12 +48,20 @@ class Settings(BaseSettings):
 
     memory_limit: str = "2GB"
     """DuckDB memory limit of the transform; more spills to disk under the data root."""
+    history_days: int | None = Field(default=None, ge=1)
+    """Days after which earlier versions and changes are dropped from the history; unset: it is kept for good."""
+    raw_days: int = Field(default=30, ge=0)
+    """Days for which raw batches stay as they were read; compaction merges older ones, with 0 all but the newest."""
     releases_kept: int = Field(default=24, ge=1)
     """How many releases stay on disk for `opportunity-sync rollback`."""
     minimum_rows_share: Share = 0.5
     """A release with a smaller share of the last release's rows in any main table is not published."""
     freshness_hours: float = Field(default=6, gt=0)
     """A source table read longer ago than this is a warning in `expectation_results`."""
+    drift_share: Share = 0.01
+    """Share of a table's rows that a daily reconciliation may have to repair before somebody is told."""
+    gone_share: Share = 0.2
+    """A reconciliation that finds a larger share of a table's rows gone from Dynamics takes none of them out."""
     unresolved_share: Share = 0.05
     """Share of references without a target above which validation warns."""
 

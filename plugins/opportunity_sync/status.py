@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,27 @@ def status(settings: Settings, now: datetime) -> dict[str, Any]:
         "live": {"file": str(root.live_file), **_live(settings, live, now)} if live else None,
         "newest_batches": newest,
     }
+
+
+def staleness(found: Mapping[str, Any], max_age: timedelta) -> str | None:
+    """What is wrong when readers do not see what Dynamics held at most `max_age` ago; None when they do.
+
+    The age is that of the oldest source and not of the file: a release can be built anew from old batches.
+
+    Args:
+        found: what `status` gave.
+        max_age: how old is too old.
+    """
+    live = found["live"]
+    if live is None:
+        return "There is no live release"
+    ages = {table: source["age_seconds"] for table, source in live["sources"].items()}
+    if unread := sorted(table for table, age in ages.items() if age is None):
+        return f"Release {live['release_id']}: table {', '.join(unread)} was never fully read"
+    oldest = max(ages, key=lambda table: int(ages[table]))
+    if ages[oldest] <= max_age.total_seconds():
+        return None
+    return f"Release {live['release_id']}: table {oldest} was last read {ages[oldest] / 3600:.1f} hours ago"
 
 
 def _batch(manifest: Manifest) -> dict[str, Any]:

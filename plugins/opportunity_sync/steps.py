@@ -5,11 +5,14 @@ What these functions return travels in XCom: names of batches and releases with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opportunity_sync.release import Run
+
+if TYPE_CHECKING:
+    from opportunity_sync.lake import Manifest
 
 
 class DagRun(Protocol):
@@ -17,6 +20,7 @@ class DagRun(Protocol):
 
     run_id: str
     run_type: str
+    run_after: datetime
     start_date: datetime
     data_interval_start: datetime | None
     data_interval_end: datetime | None
@@ -51,13 +55,91 @@ def extract(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str,
             batch = extract_full(client, selection, lake, settings, dag_run.run_id)
         else:
             batch = extract_scheduled(client, selection, lake, settings, dag_run.run_id)
-    return {
-        "table": table,
-        "batch": batch.batch,
-        "mode": batch.mode,
-        "rows": batch.rows,
-        "deletes": batch.deletes,
-    }
+    return _pointer(batch)
+
+
+def plan_backfill(params: Mapping[str, Any], tables: Collection[str], *, most: int) -> list[dict[str, Any]]:
+    """Check what a backfill is asked to read, and cut it into windows.
+
+    Args:
+        params: `start`, `end`, `tables`, `chunk`, `by`, see `backfill.Request`.
+        tables: the stage: only windows of these tables are returned.
+        most: how many windows one mapped task may have.
+
+    Returns:
+        `backfill.Window` per window, as plain values.
+    """
+    import msgspec
+
+    from opportunity_sync.backfill import plan, read_request
+
+    windows = plan(read_request(params), most=most)
+    return [msgspec.to_builtins(window) for window in windows if window.table in tables]
+
+
+def extract_window(window: Mapping[str, Any], dag_run: DagRun) -> dict[str, Any]:
+    """Read one window of a backfill into the lake, unless this run has it already.
+
+    Returns:
+        The same as `extract`.
+    """
+    import msgspec
+
+    from opportunity_sync.backfill import Window, read_window
+    from opportunity_sync.data_root import open_data_root
+    from opportunity_sync.dataverse.hook import DataverseHook
+    from opportunity_sync.settings import load_settings
+    from opportunity_sync.tables import load_tables
+
+    settings = load_settings()
+    wanted = msgspec.convert(window, type=Window)
+    selection = load_tables(settings.tables_file)[wanted.table]
+    root = open_data_root(settings.data)
+    with DataverseHook().client(settings) as client:
+        batch = read_window(client, selection, root, settings, dag_run.run_id, wanted, since=dag_run.run_after)
+    return _pointer(batch)
+
+
+def sweep(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare one table with Dynamics by key and version, and write the repairs as a raw batch.
+
+    Args:
+        table: Dataverse logical name.
+        dag_run: who asked.
+        params: `accept_gone` allows any number of rows to be gone.
+
+    Returns:
+        `table`, `batch`, and `report`: the fields of `lake.Reconciliation` as plain values.
+    """
+    import msgspec
+
+    from opportunity_sync.dataverse.hook import DataverseHook
+    from opportunity_sync.reconcile import reconcile
+    from opportunity_sync.settings import load_settings
+    from opportunity_sync.tables import load_tables
+
+    settings = load_settings()
+    selection = load_tables(settings.tables_file)[table]
+    accept_gone = bool(params.get("accept_gone"))
+    with DataverseHook().client(settings) as client:
+        batch = reconcile(client, selection, settings, dag_run.run_id, accept_gone=accept_gone)
+    return {"table": table, "batch": batch.batch, "report": msgspec.to_builtins(batch.reconciliation)}
+
+
+def report_drift(swept: Iterable[Mapping[str, Any]]) -> None:
+    """Fail when the sweeps of this run had to repair more than is normal.
+
+    Args:
+        swept: what `sweep` returned, of every table.
+    """
+    import msgspec
+
+    from opportunity_sync.lake import Reconciliation
+    from opportunity_sync.reconcile import check_drift
+    from opportunity_sync.settings import load_settings
+
+    found = {each["table"]: msgspec.convert(each["report"], type=Reconciliation) for each in swept}
+    check_drift(found, load_settings().drift_share)
 
 
 def transform(dag_run: DagRun) -> str:
@@ -105,3 +187,28 @@ def export(release_id: str) -> None:
     from opportunity_sync.settings import load_settings
 
     stage.export(load_settings(), release_id)
+
+
+def compact(dag_run: DagRun) -> dict[str, dict[str, int]]:
+    """Merge old raw batches; no release changes.
+
+    Returns:
+        Per table the number of batches and their bytes, before and after.
+    """
+    from dataclasses import asdict
+
+    from opportunity_sync import compact as stage
+    from opportunity_sync.settings import load_settings
+
+    done = [asdict(each) for each in stage.compact(load_settings(), dag_run.run_id)]
+    return {each.pop("table"): each for each in done}
+
+
+def _pointer(batch: Manifest) -> dict[str, Any]:
+    return {
+        "table": batch.table,
+        "batch": batch.batch,
+        "mode": batch.mode,
+        "rows": batch.rows,
+        "deletes": batch.deletes,
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from benchmarks import building, extraction, peers, process
+from benchmarks import backfill, building, extraction, history, peers, process
 from benchmarks.columns import OPPORTUNITY, TABLES
 from benchmarks.metadata import entity_definitions
 from benchmarks.organization import Size, prepare
@@ -19,7 +20,16 @@ from benchmarks.scale import Scale
 pytestmark = pytest.mark.xdist_group("benchmarks")  # the measurements share one work folder
 
 TINY = Scale(
-    "tiny", extract_rows=5_000, memory_rows=15_000, opportunities=20_000, extract_rounds=1, build_rounds=1, hours=1
+    "tiny",
+    extract_rows=5_000,
+    memory_rows=15_000,
+    opportunities=20_000,
+    extract_rounds=1,
+    build_rounds=1,
+    hours=1,
+    windows=4,
+    window_pages=2,
+    page_seconds=0.2,
 )
 
 
@@ -30,6 +40,8 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (process, {"WORK": ""}),
         (peers, {"WORK": "", "OUTPUT": "extract"}),
         (extraction, {"PAGES": "pages", "TLS": "tls"}),
+        (backfill, {"FOLDER": "backfill"}),
+        (history, {"FOLDER": "history"}),
         (building, {"FOLDER": "build", "DATA": "build/data", "INCLUDE": "build/include"}),
     ):
         for name, folder in names.items():
@@ -113,6 +125,35 @@ def test_full_and_hourly_builds_are_measured_against_a_copy(work: Path) -> None:
     assert not (work / "build").exists()
 
 
+@pytest.mark.slow
+def test_an_hour_of_history_is_measured_by_size_and_by_changes(work: Path) -> None:
+    size, more = history.run_history(TINY)
+    assert size.value == more.baseline
+    assert size.ratio == pytest.approx(size.value / (size.baseline or 0))
+    assert more.ratio == pytest.approx(more.value / (more.baseline or 0))
+    assert not (work / "history").exists()
+
+
+@pytest.mark.slow
+def test_a_backfill_is_measured_with_one_and_with_eight_windows_in_flight(work: Path) -> None:
+    (measure,) = backfill.run_backfill(TINY)
+    pages = TINY.windows * TINY.window_pages * TINY.page_seconds
+    assert measure.baseline is not None
+    assert measure.baseline > pages
+    assert TINY.window_pages * TINY.page_seconds < measure.value < measure.baseline
+    assert measure.ratio == pytest.approx(measure.baseline / measure.value)
+    assert not (work / "backfill").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("work")
+def test_a_backfill_that_loses_rows_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = backfill._write_seed
+    monkeypatch.setattr(backfill, "_write_seed", lambda folder, windows, rows: real(folder, windows, rows - 1))
+    with pytest.raises(process.MeasurementError, match="each should have 400"):
+        backfill.run_backfill(dataclasses.replace(TINY, page_seconds=0))
+
+
 def test_competitors_that_wrote_different_rows_have_different_fingerprints(tmp_path: Path) -> None:
     hashes = []
     for name, change in (("one", ""), ("two", " + 1")):
@@ -131,7 +172,7 @@ def test_competitors_that_wrote_different_rows_have_different_fingerprints(tmp_p
 
 def test_a_scale_that_is_not_whole_pages_is_refused() -> None:
     with pytest.raises(ValueError, match="whole pages of 5000 rows"):
-        Scale("odd", extract_rows=7_000, memory_rows=15_000, opportunities=1, extract_rounds=1, build_rounds=1, hours=1)
+        dataclasses.replace(TINY, extract_rows=7_000)
 
 
 def test_a_failing_measurement_says_what_failed() -> None:

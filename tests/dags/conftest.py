@@ -41,5 +41,5 @@ def bag() -> Iterator[airflow.dag_processing.dagbag.DagBag]:
 
 @pytest.fixture
 def dag(bag: airflow.dag_processing.dagbag.DagBag) -> DAG:
-    """The one DAG."""
+    """The hourly DAG."""
     return bag.dags["opportunity_sync"]

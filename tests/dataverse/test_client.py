@@ -67,6 +67,41 @@ def rows_of(client: DataverseClient, path: str = QUERY, **options: Any) -> list[
     return [row for page in client.pages(path, **options) for row in msgspec.json.decode(page.rows)]
 
 
+@pytest.mark.parametrize(
+    ("headers", "hint"),
+    [
+        (["7"], 7),
+        (["7", "3"], 3),
+        (["7", None], 7),
+        (["7", "many", "0", "-2", "", "1,000", "²"], 7),
+        ([None], None),
+    ],
+)
+def test_the_newest_suggestion_of_how_many_requests_at_once_is_kept(
+    serve: Serve, headers: list[str | None], hint: int | None
+) -> None:
+    told = iter(headers)
+    who = json.dumps(dict.fromkeys(("OrganizationId", "UserId", "BusinessUnitId"), "x")).encode()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        found = next(told)
+        respond(handler, who, **({} if found is None else {"x-ms-dop-hint": found}))
+
+    with plain_client(serve(answer)) as client:
+        for _ in headers:
+            client.who_am_i()
+        assert client.dop_hint == hint
+
+
+def test_a_refusal_may_suggest_fewer_requests_at_once(serve: Serve) -> None:
+    with (
+        plain_client(serve(lambda handler: respond(handler, b"", 400, **{"x-ms-dop-hint": "2"}))) as client,
+        pytest.raises(RequestRefusedError),
+    ):
+        client.who_am_i()
+    assert client.dop_hint == 2
+
+
 def test_who_am_i_tells_organisation_user_and_business_unit(organisation: Emulator, connect: Connect) -> None:
     who = connect(organisation).who_am_i()
     assert who.organization_id == organisation.organization_id.lower()

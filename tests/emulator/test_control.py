@@ -91,12 +91,43 @@ def test_every_switch_works_over_http(client: Any) -> None:
     assert client.get("accounts").status_code == 503
     assert _control(client, "GET", "faults")[1]["rules"] == [{"action": "status", "matched": 1, "fired": 1}]
     _control(client, "POST", "latency", {"milliseconds": 1})
+    assert client.get("accounts").headers["x-ms-dop-hint"] == "4"
+    _control(client, "POST", "dop_hint", {"requests": 2})
+    assert client.get("accounts").headers["x-ms-dop-hint"] == "2"
+    _control(client, "POST", "dop_hint", {"requests": 0})
+    assert "x-ms-dop-hint" not in client.get("accounts").headers
     _control(client, "POST", "revoke_tokens", {})
     assert client.get("accounts").status_code == 401
     client.login()
     assert client.get("accounts").status_code == 200
     _control(client, "POST", "clock", {"seconds": 4000})
     assert client.get("accounts").status_code == 401
+
+
+def test_what_is_said_about_a_column_can_change_and_a_dropped_one_takes_its_values_along(client: Any) -> None:
+    assert _control(client, "POST", "add_column", {"table": "account", "column": "new_x", "type": "Integer"})[0] == 200
+    assert _control(client, "POST", "add_column", {"table": "account", "column": "new_x"})[0] == 400
+    client.emulator.store.update("account", ACCOUNT, {"new_x": 1})
+    version = client.emulator.store.version
+    changed = {"table": "account", "column": "new_x", "type": "Picklist", "options": {"1": 'It\'s "one"'}}
+    assert _control(client, "POST", "change_column", changed)[0] == 200
+    cast = "Attributes/Microsoft.Dynamics.CRM.PicklistAttributeMetadata?$select=LogicalName&$expand=OptionSet"
+    found = client.json(f"EntityDefinitions(LogicalName='account')/{cast}")["value"]
+    (options,) = (item["OptionSet"]["Options"] for item in found if item["LogicalName"] == "new_x")
+    assert [(each["Value"], each["Label"]["UserLocalizedLabel"]["Label"]) for each in options] == [(1, 'It\'s "one"')]
+    assert client.emulator.store.row("account", ACCOUNT)["new_x"] == 1
+    assert client.emulator.store.version == version
+    assert _control(client, "POST", "drop_column", {"table": "account", "column": "new_x"})[0] == 200
+    assert "new_x" not in client.emulator.store.row("account", ACCOUNT)
+    assert _control(client, "POST", "change_column", changed)[0] == 400
+
+
+def test_deletes_while_change_tracking_is_off_are_never_reported(client: Any) -> None:
+    link = client.json("accounts?$select=name", prefer="odata.track-changes")["@odata.deltaLink"]
+    client.emulator.set_change_tracking("account", False)
+    client.emulator.store.delete("account", ACCOUNT)
+    client.emulator.set_change_tracking("account", True)
+    assert not [row for row in client.json(link.partition("/v9.2/")[2])["value"] if row.get("id") == ACCOUNT]
 
 
 def test_controls_are_never_hit_by_faults(client: Any) -> None:

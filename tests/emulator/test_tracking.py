@@ -198,3 +198,21 @@ def test_tokens_stay_valid_across_a_restart_on_another_port(start: Callable[...,
     second.emulator.store.update("opportunity", _deal(2), {"name": "after"})
     moved = link.replace(first.emulator.url, second.emulator.url)
     assert [row["name"] for row in _changes(second, moved)[0]] == ["before", "after"]
+
+
+def test_unreported_writes_happen_but_no_delta_answer_shows_them_until_the_row_is_written_again(client: Any) -> None:
+    link = _full(client)
+    lost: list[dict[str, Any]] = [
+        {"op": "delete", "table": "opportunity", "id": _deal(1)},
+        {"op": "update", "table": "opportunity", "id": _deal(2), "values": {"name": "Lost"}},
+        {"op": "create", "table": "opportunity", "values": {"name": "Lost too"}},
+    ]
+    *_, created = client.emulator.store.apply([{**operation, "reported": False} for operation in lost])
+    names = {row["opportunityid"]: row["name"] for row in client.json("opportunities?$select=name")["value"]}
+    assert (names.get(_deal(1)), names[_deal(2)], names[created]) == (None, "Lost", "Lost too")
+    assert _changes(client, link)[:2] == ([], [])
+    token = link.partition("$deltatoken=")[2]
+    assert client.json(f"opportunities/$count?$deltatoken={token}") == 0
+    client.emulator.store.update("opportunity", created, {"name": "Written again"})
+    rows, gone, _ = _changes(client, link)
+    assert ([row["opportunityid"] for row in rows], gone) == ([created], [])

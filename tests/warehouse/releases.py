@@ -11,7 +11,16 @@ import duckdb
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.release import DATABASE, Release
 
-CONTENT = ("opportunities", "opportunity_contact_roles", "contacts", "accounts", "unresolved_references")
+CONTENT = {
+    "opportunities": "*",
+    "opportunity_contact_roles": "*",
+    "contacts": "*",
+    "accounts": "*",
+    "unresolved_references": "*",
+    "opportunity_connections": "* exclude (raw_batch, read_at)",
+    "merged_accounts": "*",
+    "merged_contacts": "*",
+}
 
 
 def make_live(data: DataRoot, release: Release) -> None:
@@ -31,4 +40,4 @@ def rows(data: DataRoot, release: Release, table: str, columns: str = "*") -> li
 
 def content(data: DataRoot, release: Release) -> Mapping[str, list[tuple[Any, ...]]]:
     """Everything that the raw batches decide."""
-    return {table: rows(data, release, table) for table in CONTENT}
+    return {table: rows(data, release, table, columns) for table, columns in CONTENT.items()}

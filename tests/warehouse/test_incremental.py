@@ -13,8 +13,9 @@ from opportunity_sync.lake import Lake
 from opportunity_sync.release import Run
 from opportunity_sync.settings import Settings
 from opportunity_sync.warehouse import transform
-from tests.lakes import START, write_batch
+from tests.lakes import START, identity, write_batch
 from tests.warehouse.releases import content, make_live
+from tests.warehouse.releases import rows as published_rows
 
 pytestmark = pytest.mark.slow
 
@@ -115,3 +116,35 @@ def test_incremental_build_equals_whole_build_when(case: str, tmp_path: Path) ->
     assert (incremental.built, whole.built) == ("incremental", "full")
     assert content(data, incremental) == content(data, whole)
     assert content(data, incremental) != content(data, first)
+
+
+@pytest.mark.parametrize("days_later", [1, 2, 3, 4])
+def test_incremental_build_follows_connections_that_begin_or_end_with_the_day(days_later: int, tmp_path: Path) -> None:
+    """RUN is on a Monday; rule 3.8 holds on each day of the week as it does in a whole build."""
+    data = DataRoot(tmp_path)
+    lake = Lake(data.raw)
+    day = RUN.started_at.replace(hour=0)
+    boundaries = [
+        {"connectionid": f"{kind}{shift}", "effective" + kind: day + timedelta(days=shift)}
+        for kind in ("start", "end")
+        for shift in (-1, 0, 1, 2, 3)
+    ]
+    contacts = [{"contactid": row["connectionid"]} for row in boundaries]
+    ends = [connection("k1") | row | {"record2id": row["connectionid"]} for row in boundaries]
+    for table, stored in ORGANISATION.items():
+        write_batch(lake, table, stored + {"connection": ends, "contact": contacts}.get(table, []))
+    make_live(data, transform(Settings(data=tmp_path), RUN))
+    later = Run(run_id="test", started_at=RUN.started_at + timedelta(days=days_later))
+    incremental = transform(Settings(data=tmp_path), later)
+    data.live_file.unlink()
+    whole = transform(Settings(data=tmp_path), later)
+    assert (incremental.built, whole.built) == ("incremental", "full")
+    assert content(data, incremental) == content(data, whole)
+    given = {
+        "start": [shift for shift in (-1, 0, 1, 2, 3) if shift <= days_later],
+        "end": [shift for shift in (-1, 0, 1, 2, 3) if shift >= days_later],
+    }
+    found = {str(row[0]) for row in published_rows(data, incremental, "opportunity_contact_roles", "contact_id")}
+    assert {f"{kind}{shift}" for kind, shifts in given.items() for shift in shifts} == {
+        row["connectionid"] for row in boundaries if str(identity(row["connectionid"])) in found
+    }

@@ -12,7 +12,7 @@ import pytest
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.errors import LakeError
 from opportunity_sync.lake import Lake
-from opportunity_sync.release import PUBLISHED_TABLES, Run
+from opportunity_sync.release import PUBLISHED_MACROS, PUBLISHED_TABLES, PUBLISHED_VIEWS, Run
 from opportunity_sync.settings import Settings
 from opportunity_sync.warehouse import transform
 from tests.lakes import START, identity, write_batch
@@ -87,12 +87,18 @@ def test_every_published_table_and_column_carries_a_comment(settings: Settings, 
     release = transform(settings, RUN)
     folder = DataRoot(settings.data).candidates / release.release_id
     with duckdb.connect(str(folder / "opportunities.duckdb"), read_only=True) as connection:
-        tables = dict(connection.execute("select table_name, comment from duckdb_tables()").fetchall())
+        found = connection.execute("select schema_name, table_name, comment from duckdb_tables()").fetchall()
+        views = connection.execute("select view_name, comment from duckdb_views() where not internal").fetchall()
+        macros = connection.execute(
+            "select function_name, comment from duckdb_functions() where not internal"
+        ).fetchall()
         columns = connection.execute(
             "select table_name, column_name, comment from duckdb_columns() where not internal"
         ).fetchall()
-    assert set(tables) == set(PUBLISHED_TABLES)
-    assert [name for name, comment in tables.items() if not comment] == []
+    assert {table for schema, table, _ in found if schema == "main"} == set(PUBLISHED_TABLES)
+    assert {view for view, _ in views} == set(PUBLISHED_VIEWS)
+    assert {macro for macro, _ in macros} == set(PUBLISHED_MACROS)
+    assert [row for row in [*found, *views, *macros] if not row[-1]] == []
     assert [(table, column) for table, column, comment in columns if not comment] == []
 
 
@@ -162,12 +168,12 @@ def test_an_unusable_warehouse_file_is_rebuilt(settings: Settings, lake: Lake) -
     assert second.warehouse_id != first.warehouse_id
 
 
-def test_the_release_is_derived_anew_when_the_day_changes(settings: Settings, lake: Lake) -> None:
+def test_the_release_is_derived_anew_when_the_week_changes(settings: Settings, lake: Lake) -> None:
     small_organisation(lake)
     make_live(DataRoot(settings.data), transform(settings, RUN))
     assert transform(settings, RUN).built == "incremental"
-    tomorrow = Run(run_id="test", started_at=RUN.started_at + timedelta(days=1))
-    assert transform(settings, tomorrow).built == "full"
+    next_week = Run(run_id="test", started_at=RUN.started_at + timedelta(days=7))
+    assert transform(settings, next_week).built == "full"
 
 
 def test_what_a_killed_build_left_behind_is_removed(settings: Settings, lake: Lake) -> None:

@@ -35,6 +35,6 @@ select
     reached_id as survivor_id, -- The last row found
     not reached_is_merged as is_resolved, -- False when the walk ended at a merged row: missing master or a cycle
     case when reached_is_merged then next_id end as unreached_id, -- The id the walk could not go on to
-    len(path) - 1 as steps -- How many merges were followed
+    path -- The rows followed, from the merged one to the survivor
 from numbered
 where steps_from_end = 1

@@ -25,10 +25,11 @@ resolved as (
 select
     resolved.opportunity_id, -- Dataverse opportunityid
     resolved.customer_id, -- The potential customer after merges
-    resolved.customer_type, -- account or contact
+    resolved.customer_type, -- account or contact, or another table that Dynamics lets a customer be
     case
         when resolved.customer_id is null then 'no_customer'
         when resolved.customer_type = 'account' then 'customer_is_account'
+        when resolved.customer_type not in ('account', 'contact') then 'customer_of_another_type'
         when contacts.contact_id is null then 'customer_contact_missing'
         when contacts.parent_customer_type = 'account' and contacts.parent_customer_id is not null
             then 'account_of_customer_contact'

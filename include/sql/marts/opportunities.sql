@@ -9,7 +9,7 @@ select
     opportunities.name, -- Topic of the opportunity
     customers.account_id, -- Account of the opportunity, after merges; kept when the account itself was not extracted
     accounts.name as account_name, -- Name of the account; empty with an account_id: that account was not extracted
-    customers.account_rule, -- Why account_id is what it is: customer_is_account, account_of_customer_contact, customer_contact_has_no_account, customer_contact_missing or no_customer
+    customers.account_rule, -- Why account_id is what it is: customer_is_account, account_of_customer_contact, customer_contact_has_no_account, customer_contact_missing, customer_of_another_type or no_customer
     customers.customer_id, -- Potential customer after merges: an account or a contact
     opportunities.customer_type, -- Table of the potential customer: account or contact
     opportunities.state_code, -- 0 Open, 1 Won, 2 Lost
@@ -45,10 +45,14 @@ select
     opportunities.created_at, -- UTC
     opportunities.modified_at, -- UTC
     opportunities.version_number, -- Row version of Dataverse; grows with every write
+    case
+        when customers.customer_id <> opportunities.customer_id then opportunities.customer_id
+    end as merged_customer_id, -- Potential customer as stored, when that row was merged into customer_id; else empty
     opportunities.* exclude (
         opportunity_id, name, customer_id, customer_type, state_code, state, status_code, status, estimated_value,
         actual_value, estimated_value_base, actual_value_base, currency_id, estimated_close_date, actual_close_date,
-        close_probability, sales_stage_code, sales_stage, owner_id, owner_type, created_at, modified_at, version_number
+        close_probability, sales_stage_code, sales_stage, owner_id, owner_type, created_at, modified_at, version_number,
+        raw_batch, read_at
     ) -- Additional columns of include/tables.yaml, under their Dataverse names
 from opportunities
 inner join customers on customers.opportunity_id = opportunities.opportunity_id

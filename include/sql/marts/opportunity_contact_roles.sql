@@ -1,7 +1,6 @@
 -- Who is involved in which deal, and as what. One row per opportunity, contact and role.
 with
 opportunities as (select opportunity_id from staging.opportunities),
-contacts as (select contact_id from staging.contacts where not is_merged),
 
 customer_roles as (
     select
@@ -17,16 +16,11 @@ stakeholder_roles as (
         connections.opportunity_id,
         connections.contact_id,
         connections.role,
-        min(connections.created_at) as connected_at,
-        arg_min_null(
-            connections.connection_role_id,
-            {'at': coalesce(connections.created_at, timestamp 'infinity'), 'id': connections.connection_id}
-        ) as connection_role_id
+        connections.created_at as connected_at,
+        connections.connection_role_id
     from intermediate.stakeholder_connections as connections
     semi join opportunities on opportunities.opportunity_id = connections.opportunity_id
-    semi join contacts on contacts.contact_id = connections.contact_id
-    where connections.role is not null
-    group by connections.opportunity_id, connections.contact_id, connections.role
+    where connections.position = 1
 )
 
 select

@@ -19,7 +19,8 @@ customers_missing as (
     from customers
     left join accounts on customers.customer_type = 'account' and accounts.account_id = customers.customer_id
     where
-        customers.customer_id is not null
+        customers.customer_type in ('account', 'contact')
+        and customers.customer_id is not null
         and not customers.is_known_contact
         and accounts.account_id is null
 ),

@@ -1,9 +1,14 @@
--- Connections whose effect a change may have touched, with their ends: changed ones, and those at a changed opportunity or
--- touched contact. Changed ones that are gone have no ends.
+-- Connections whose effect a change may have touched, with their ends: changed ones, those that began or ended since the
+-- day of the live release, and those at a changed opportunity or touched contact. Changed ones that are gone have no ends.
 with
 changed as (
-    select distinct key as id from meta.changed_keys
+    select key as id from meta.changed_keys
     where table_name = 'connection' and sequence > getvariable('since_sequence')
+    union
+    select connection_id from staging.connections
+    where
+        (effective_start > getvariable('live_day') and effective_start <= getvariable('today'))
+        or (effective_end >= getvariable('live_day') and effective_end < getvariable('today'))
 ),
 
 touched_ends as (

@@ -6,5 +6,7 @@ select
     statecode_code as state_code, -- 0 Active, 1 Inactive
     createdon as created_at, -- UTC
     modifiedon as modified_at, -- UTC
-    versionnumber as version_number -- Row version of Dataverse
+    versionnumber as version_number, -- Row version of Dataverse
+    _batch as raw_batch, -- Raw batch that brought this version
+    _extracted_at as read_at -- When it was read, UTC
 from source.connectionrole

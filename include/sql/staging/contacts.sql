@@ -11,8 +11,11 @@ select
     createdon as created_at, -- UTC
     modifiedon as modified_at, -- UTC
     versionnumber as version_number, -- Row version of Dataverse
+    _batch as raw_batch, -- Raw batch that brought this version
+    _extracted_at as read_at, -- When it was read, UTC
     columns(* exclude (
         contactid, fullname, emailaddress1, parentcustomerid, parentcustomerid_type, merged, masterid, statecode_code,
-        statecode, createdon, modifiedon, versionnumber
+        statecode, createdon, modifiedon, versionnumber, _batch,
+        _extracted_at
     )) -- Additional columns of include/tables.yaml, under their Dataverse names
 from source.contact

@@ -23,10 +23,12 @@ select
     createdon as created_at, -- UTC
     modifiedon as modified_at, -- UTC
     versionnumber as version_number, -- Row version of Dataverse; grows with every write
+    _batch as raw_batch, -- Raw batch that brought this version
+    _extracted_at as read_at, -- When it was read, UTC
     columns(* exclude (
         opportunityid, name, customerid, customerid_type, statecode_code, statecode, statuscode_code, statuscode,
         estimatedvalue, actualvalue, estimatedvalue_base, actualvalue_base, transactioncurrencyid, estimatedclosedate,
         actualclosedate, closeprobability, salesstage_code, salesstage, ownerid, ownerid_type, createdon, modifiedon,
-        versionnumber
+        versionnumber, _batch, _extracted_at
     )) -- Additional columns of include/tables.yaml, under their Dataverse names
 from source.opportunity

@@ -21,10 +21,10 @@ import requests
 from requests.auth import AuthBase
 
 from opportunity_sync import __version__
+from opportunity_sync.backoff import with_retries
 from opportunity_sync.dataverse.auth import connection_error
 from opportunity_sync.dataverse.errors import ProtocolError, error_from_response
 from opportunity_sync.dataverse.exact import ExactAdapter
-from opportunity_sync.dataverse.retry import with_retries
 from opportunity_sync.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -113,6 +113,7 @@ class DataverseClient:
         self.organization_url = _checked_url(organization_url)
         self._auth, self._ca_bundle, self._timeout = auth, ca_bundle, timeout_seconds
         self._budget, self._sleep = retry_budget_seconds, sleep
+        self._dop_hint: int | None = None
         self._session = requests.Session()
         self._session.mount("https://", ExactAdapter())
         self._session.mount("http://", ExactAdapter())
@@ -139,6 +140,11 @@ class DataverseClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    @property
+    def dop_hint(self) -> int | None:
+        """How many requests at once the service suggested in its last answer that said so (`x-ms-dop-hint`)."""
+        return self._dop_hint
 
     def who_am_i(self) -> WhoAmI:
         """Ask who the caller is.
@@ -241,6 +247,9 @@ class DataverseClient:
         except requests.RequestException as error:
             raise connection_error(error, self.organization_url) from None
         received_at = datetime.now(UTC)
+        hint = response.headers.get("x-ms-dop-hint", "").strip()
+        if hint.isascii() and hint.isdigit() and int(hint) > 0:
+            self._dop_hint = int(hint)
         if response.status_code != 200:
             raise error_from_response(response.status_code, response.headers, body, path=_without_query(url))
         return _Answer(requested_at, received_at, body)

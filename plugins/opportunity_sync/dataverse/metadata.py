@@ -180,10 +180,10 @@ def columns(
         known: columns that an earlier batch of the table had.
 
     Returns:
-        The columns to extract, and the selected columns that the organisation no longer has.
+        The columns to extract, and the selected columns that the organisation no longer has in a readable form.
 
     Raises:
-        ConfigurationError: a column that never existed, or cannot be read; the message names it with file and line.
+        ConfigurationError: a column that never existed or never could be read; the message names it with file and line.
     """
     if metadata.key != selection.key:
         raise ConfigurationError(
@@ -195,9 +195,10 @@ def columns(
     optional = {name for name in CORE[selection.table] if name != selection.key and name not in ESSENTIAL}
     for name in selection.columns:
         attribute = metadata.attributes.get(name)
-        if attribute is not None:
+        may_be_missing = name in optional or (name in known and name != selection.key and name not in ESSENTIAL)
+        if attribute is not None and not (may_be_missing and _unreadable(attribute)):
             found.append(_column(selection, attribute))
-        elif name in optional or (name in known and name != selection.key and name not in ESSENTIAL):
+        elif may_be_missing:
             missing.append(name)
         else:
             readable = [each.name for each in metadata.attributes.values() if each.readable and not each.attribute_of]
@@ -205,16 +206,19 @@ def columns(
     return tuple(found), tuple(missing)
 
 
-def _column(selection: Selection, attribute: Attribute) -> Column:
-    kind = "DATE" if attribute.date_only else DUCKDB_TYPES.get(attribute.type)
-    reason = None
+def _unreadable(attribute: Attribute) -> str:
+    """Why a column cannot be extracted; empty when it can."""
     if attribute.attribute_of:
-        reason = f"is derived from {attribute.attribute_of}; select that column instead"
-    elif not attribute.readable:
-        reason = "cannot be read through the Web API"
-    elif kind is None:
-        reason = f"has type {attribute.type}, which cannot be extracted"
-    if reason or kind is None:
+        return f"is derived from {attribute.attribute_of}; select that column instead"
+    if not attribute.readable:
+        return "cannot be read through the Web API"
+    if attribute.type not in DUCKDB_TYPES:
+        return f"has type {attribute.type}, which cannot be extracted"
+    return ""
+
+
+def _column(selection: Selection, attribute: Attribute) -> Column:
+    if reason := _unreadable(attribute):
         line = selection.lines.get(attribute.name, 0)
         raise ConfigurationError(
             f"{selection.file}, line {line}: column {attribute.name} of table {selection.table} {reason}",
@@ -224,7 +228,7 @@ def _column(selection: Selection, attribute: Attribute) -> Column:
     return Column(
         name=attribute.name,
         attribute_type=attribute.type,
-        duckdb_type=kind,
+        duckdb_type="DATE" if attribute.date_only else DUCKDB_TYPES[attribute.type],
         property=f"_{attribute.name}_value" if attribute.type in LOOKUPS else attribute.name,
         has_type=attribute.type in ("Customer", "Owner") or len(attribute.targets) > 1,
         label=attribute.label,

@@ -68,6 +68,16 @@ CONTRACT: dict[str, dict[str, str]] = {
     },
     "release": {"release_id": TEXT, "released_at": UTC, "run_id": TEXT, "pipeline_version": TEXT},
     "release_tables": {"table_name": TEXT, "rows": BIGINT, "as_of": UTC, "last_batch": TEXT},
+    "reconciliations": {
+        "table_name": TEXT,
+        "swept_at": UTC,
+        "checked": BIGINT,
+        "missing": BIGINT,
+        "gone": BIGINT,
+        "stale": BIGINT,
+        "repaired": BIGINT,
+        "batch": TEXT,
+    },
     "unresolved_references": {
         "relation": TEXT,
         "key": UUID,
@@ -88,6 +98,7 @@ def columns_match(relation: str) -> Any:
         from (values {promised}) as promised (column_name, data_type)
         left join duckdb_columns() as found
             on found.database_name = current_database()
+            and found.schema_name = 'main'
             and found.table_name = '{relation}'
             and found.column_name = promised.column_name
         where found.data_type is distinct from promised.data_type

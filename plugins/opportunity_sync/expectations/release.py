@@ -20,17 +20,10 @@ from math import ceil
 from opportunity_sync.expectations import Suite
 from opportunity_sync.expectations.gx import import_gx
 from opportunity_sync.expectations.rows import no_rows
+from opportunity_sync.release import MAIN_TABLES
 
 SMALL = 20
 """Live tables with fewer rows than this may shrink freely."""
-
-MAIN_TABLES = {
-    "opportunities": ("opportunity_id",),
-    "opportunity_contact_roles": ("opportunity_id", "contact_id", "role"),
-    "contacts": ("contact_id",),
-    "accounts": ("account_id",),
-}
-"""Published tables with business rows, and their keys."""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ def suites() -> list[Suite]:
             no_rows(
                 "customer_has_a_type",
                 """
-                select opportunity_id from checked
-                where customer_id is not null and (customer_type is null or customer_type not in ('account', 'contact'))
+                select opportunity_id from checked where customer_id is not null and customer_type is null
                 """,
                 severity="critical",
             ),

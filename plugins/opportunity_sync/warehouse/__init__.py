@@ -12,6 +12,7 @@ from opportunity_sync import __version__
 from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, warehouse_lock
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.lake import Lake
+from opportunity_sync.published import continued_release
 from opportunity_sync.release import Release, Run, live_release
 from opportunity_sync.settings import Settings
 from opportunity_sync.tables import load_tables
@@ -50,9 +51,9 @@ def transform(settings: Settings, run: Run) -> Release:
         blueprint = Blueprint(
             models=models,
             additional=additional,
-            fingerprint=_fingerprint(connection, settings, run, models),
+            fingerprint=_fingerprint(connection, settings, run, models, additional),
             live=live,
-            live_folder=root.releases / live.release_id if live else None,
+            previous=continued_release(root, live),
         )
         release = build_candidate(connection, settings, run, blueprint, root.candidates)
     log.info(
@@ -74,25 +75,39 @@ def _live(root: DataRoot) -> Release | None:
         return None
 
 
-def _fingerprint(connection: DuckDBPyConnection, settings: Settings, run: Run, models: dict[str, Model]) -> str:
+def _fingerprint(
+    connection: DuckDBPyConnection,
+    settings: Settings,
+    run: Run,
+    models: dict[str, Model],
+    descriptions: dict[str, dict[str, str]],
+) -> str:
     """All but row data that decides what a release contains, in one hash.
 
-    The day is part of it, for rules 3.8 and because one whole build a day also undoes the growth of a file that is
-    updated every hour.
+    The week is part of it, because one whole build a week undoes the growth of a file that is updated every hour. The
+    day is not: which connections begin or end with it is known (`include/sql/scope/connections.sql`).
     """
     views = connection.execute(
         "select sql from duckdb_views() where schema_name = 'source' order by view_name"
     ).fetchall()
+    types = connection.execute(
+        "select table_name, column_name, data_type from duckdb_columns() where schema_name = 'source' order by all"
+    ).fetchall()
     roles = connection.execute(
-        "select count(*), bit_xor(hash(roles)) from staging.connection_roles as roles"
+        """
+        select count(*), bit_xor(hash(roles))
+        from (select * exclude (raw_batch, read_at) from staging.connection_roles) as roles
+        """
     ).fetchall()
     facts: dict[str, Any] = {
         "version": __version__,
         "warehouse": warehouse_id(connection),
-        "today": run.started_at.astimezone(UTC).date().isoformat(),
+        "week": run.started_at.astimezone(UTC).isocalendar()[:2],
         "models": [model.sql for model in models.values()],
         "settings": [settings.customer_role, settings.stakeholder_categories, settings.role_when_missing],
         "views": views,
+        "types": types,
+        "descriptions": descriptions,
         "roles": roles,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -8,13 +8,13 @@ deletes the latest time they were observed. Which rows are live is decided by th
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opportunity_sync.lake import Column, Lake, Manifest
+from opportunity_sync.lake import Column, Lake, Manifest, Reconciliation
 from opportunity_sync.tables import CORE, READ_ORDER
-from opportunity_sync.warehouse.state import sequence
+from opportunity_sync.warehouse.adopt import adopt, forget_replaced
+from opportunity_sync.warehouse.state import naive_utc, note_batch, sequence, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,6 +30,8 @@ log = logging.getLogger("opportunity_sync.warehouse")
 def apply_batches(connection: DuckDBPyConnection, lake: Lake) -> int:
     """Apply every complete batch that is not yet applied; returns how many.
 
+    A compacted batch whose parts are all applied is only taken note of.
+
     Raises:
         LakeError: a batch is damaged; the batches before it stay applied, none of it is.
     """
@@ -44,34 +46,40 @@ def apply_batches(connection: DuckDBPyConnection, lake: Lake) -> int:
         for name in lake.names(table):
             if name not in known:
                 manifest = lake.manifest(table, name)
-                connection.execute("begin")
-                try:
-                    _apply(connection, lake, manifest)
-                except BaseException:
-                    connection.execute("rollback")
-                    raise
-                connection.execute("commit")
+                is_held = manifest.mode == "compacted" and known.issuperset(manifest.replaces)
+                if is_held:
+                    adopt(connection, lake, manifest)
+                else:
+                    apply_batch(connection, lake, manifest)
                 log.info(
-                    "warehouse: applied %s %s (%s): %d rows, %d deletes",
+                    "warehouse: %s %s %s (%s): %d rows, %d deletes",
+                    "adopted" if is_held else "applied",
                     table,
                     name,
                     manifest.mode,
                     manifest.rows,
                     manifest.deletes,
                 )
-                applied += 1
+                applied += not is_held
     return applied
 
 
-def naive_utc(moment: datetime) -> datetime:
-    """A moment as DuckDB's TIMESTAMP holds it here: UTC, without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
+def apply_batch(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest, *, log_keys: bool = True) -> None:
+    """Apply one batch; with `log_keys` its keys are remembered for the next incremental build.
+
+    Raises:
+        LakeError: the batch is damaged; none of it is applied.
+    """
+    with transaction(connection):
+        _apply(connection, lake, manifest, log_keys=log_keys)
+        if manifest.replaces:
+            forget_replaced(connection, lake, manifest)
 
 
-def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> None:
+def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest, *, log_keys: bool) -> None:
     number = sequence(connection) + 1
-    full_read_at = manifest.started_at if manifest.mode == "full" else manifest.full_read_at
-    touches_all = full_read_at is not None or manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
+    is_large = manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
+    touches_all = manifest.full_read_began is not None or is_large or not log_keys
     _remember_columns(connection, manifest)
     rows = lake.files(manifest, "rows")
     deletes = lake.files(manifest, "deletes")
@@ -79,28 +87,34 @@ def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest) -> No
         _apply_rows(connection, manifest, rows, None if touches_all else number)
     if deletes:
         _apply_deletes(connection, manifest.table, deletes, None if touches_all else number)
-    connection.execute(
-        "insert into meta.batches values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            manifest.table,
-            manifest.batch,
-            manifest.mode,
-            number,
-            naive_utc(manifest.started_at),
-            naive_utc(manifest.finished_at),
-            manifest.rows,
-            manifest.deletes,
-            manifest.delta_link is not None or manifest.read_until is not None,
-            touches_all,
-            [column.name for column in manifest.columns],
-            naive_utc(full_read_at) if full_read_at else None,
-        ],
-    )
+    note_batch(connection, manifest, number, touches_all=touches_all)
+    if manifest.reconciliation:
+        _keep_report(connection, manifest, manifest.reconciliation)
     connection.execute("delete from meta.changed_keys where sequence <= ?", [number - LOGGED_BATCHES])
 
 
+def _keep_report(connection: DuckDBPyConnection, manifest: Manifest, report: Reconciliation) -> None:
+    connection.execute(
+        "insert into meta.reconciliations values (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            manifest.table,
+            report.batch or manifest.batch,
+            naive_utc(report.swept_at),
+            report.checked,
+            report.missing,
+            report.gone,
+            report.stale,
+            report.repaired,
+        ],
+    )
+
+
 def _remember_columns(connection: DuckDBPyConnection, manifest: Manifest) -> None:
-    """Make `current.<table>` hold the batch's columns; the newest batch decides a column's type and labels."""
+    """Make `current.<table>` hold the batch's columns; the newest batch decides a column's type and labels.
+
+    A core column keeps the type that the models need, whatever its type in Dynamics: a value that does not fit it is
+    empty.
+    """
     table = manifest.table
     present = dict(
         connection.execute(
@@ -115,7 +129,18 @@ def _remember_columns(connection: DuckDBPyConnection, manifest: Manifest) -> Non
         for name, kind in _stored(column):
             if name not in present:
                 connection.execute(f'alter table current.{table} add column "{name}" {kind}')
-            elif present[name] != kind and manifest.batch > described.get(column.name, ""):
+            elif present[name] == kind or manifest.batch < described.get(column.name, ""):
+                continue
+            elif column.name in CORE[table]:
+                if {present[name], kind} != {"DATE", "TIMESTAMP"}:
+                    log.warning(
+                        "Column %s of table %s is of type %s in Dynamics; values that do not fit %s are empty",
+                        name,
+                        table,
+                        column.attribute_type,
+                        present[name],
+                    )
+            else:
                 converted = f'set data type {kind} using try_cast("{name}" as {kind})'
                 connection.execute(f'alter table current.{table} alter "{name}" {converted}')
         if manifest.batch > described.get(column.name, ""):
@@ -165,9 +190,11 @@ def _apply_rows(connection: DuckDBPyConnection, manifest: Manifest, files: list[
     )
     names = [name for column in manifest.columns for name, _ in _stored(column)]
     listed = ", ".join(f'try_cast("{name}" as {types[name]}) as "{name}"' for name in names)
-    batch = _literal(manifest.batch)
     source = f"read_parquet([{', '.join(_literal(str(file)) for file in files)}])"
-    read = f"select {listed}, _extracted_at, _page, {batch} as _batch, _extracted_at as _alive_at from {source}"
+    origin = f"{_literal(manifest.batch)} as _batch, _extracted_at as _alive_at"
+    if manifest.mode == "compacted":
+        origin = "_batch, _alive_at"
+    read = f"select {listed}, _extracted_at, _page, {origin} from {source}"
 
     (counts,) = connection.execute(f"select count(*), count(distinct {key}) from {source}").fetchall()
     (present,) = connection.execute(f"select count(*) from current.{table}").fetchall()

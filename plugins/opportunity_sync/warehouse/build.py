@@ -2,7 +2,7 @@
 
 Both run the same SQL models. An incremental build copies the live release and runs the models on a restricted copy of
 the staging relations (`include/sql/scope/` says which rows): every touched row and all that those rows refer to. It is
-taken only when nothing but row data changed since the live release was built: same models, settings, day, columns,
+taken only when nothing but row data changed since the live release was built: same models, settings, week, columns,
 labels, connection roles and warehouse, which is what the fingerprint says.
 """
 
@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from opportunity_sync import __version__
-from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, Release, Run, new_release_id, write_release
+from opportunity_sync.history import Derived, write_history
+from opportunity_sync.release import (
+    DATABASE,
+    MAIN_TABLES,
+    PUBLISHED_TABLES,
+    Release,
+    Run,
+    new_release_id,
+    write_release,
+)
 from opportunity_sync.settings import Settings
-from opportunity_sync.warehouse.apply import LOGGED_BATCHES, naive_utc
+from opportunity_sync.warehouse.apply import LOGGED_BATCHES
 from opportunity_sync.warehouse.models import Model, in_schema
-from opportunity_sync.warehouse.state import sequence, warehouse_id
+from opportunity_sync.warehouse.state import naive_utc, sequence, warehouse_id
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -32,6 +43,9 @@ SCOPED = {
     "opportunity_contact_roles": ("opportunity_id", "opportunities"),
     "contacts": ("contact_id", "needed_contacts"),
     "accounts": ("account_id", "needed_accounts"),
+    "opportunity_connections": ("opportunity_id", "opportunities"),
+    "merged_accounts": ("account_id", "needed_accounts"),
+    "merged_contacts": ("contact_id", "needed_contacts"),
 }
 """Marts built incrementally: their driving key, and the scope relation that holds the keys to replace."""
 
@@ -43,8 +57,18 @@ NEEDED = {
 }
 """Staging relations: their key, and the scope relation that restricts them in an incremental build."""
 
-UNSCOPED = ("release", "release_tables", "expectation_results")
+BY_RELATION = ("unresolved_references", "row_sources")
+"""Marts with rows of several relations: column `relation` names it, column `key` is its key."""
+
+UNSCOPED = ("release", "release_tables", "reconciliations", "expectation_results")
 """Marts about the release itself: always built as a whole."""
+
+GONE = "Additional column that the table no longer has"
+
+INTERNAL = "What the views ..._history are made of; read those"
+
+GROWING = "release_changes"
+"""The mart that `history.py` fills."""
 
 DATAVERSE_TABLE = {"opportunities": "opportunity", "contacts": "contact", "accounts": "account"}
 
@@ -61,7 +85,8 @@ class Blueprint:
     """Per Dataverse table the descriptions of its additional columns."""
     fingerprint: str
     live: Release | None
-    live_folder: Path | None
+    previous: Path | None
+    """Folder of the release whose history is continued: the live one, or the newest kept one if that is damaged."""
 
 
 def build_candidate(
@@ -80,20 +105,49 @@ def build_candidate(
     folder = candidates / release_id
     folder.mkdir(parents=True)
     _set_variables(connection, settings, run, release_id, now)
-    since = _incremental_since(connection, blueprint)
+    base = _base(connection, run, blueprint)
     database = folder / DATABASE
-    if since is not None and blueprint.live_folder is not None:
-        shutil.copyfile(blueprint.live_folder / DATABASE, database)
+    if base is not None and blueprint.previous is not None:
+        shutil.copyfile(blueprint.previous / DATABASE, database)
         connection.execute(f"attach '{_escape(database)}' as candidate")
-        connection.execute(f"set variable since_sequence = {since}")
+        connection.execute(f"set variable since_sequence = {base.sequence}")
+        connection.execute(f"set variable live_day = date '{_day_of(base)}'")
     else:
         connection.execute(f"attach '{_escape(database)}' as candidate (storage_version '{STORAGE_VERSION}')")
     connection.execute("attach ':memory:' as scope")
+    if blueprint.previous is not None:
+        connection.execute(f"attach '{_escape(blueprint.previous / DATABASE)}' as previous (read_only)")
+    release = Release(
+        release_id=release_id,
+        run_id=run.run_id,
+        started_at=run.started_at,
+        released_at=now,
+        pipeline_version=__version__,
+        built="full" if base is None else "incremental",
+        sequence=sequence(connection),
+        warehouse_id=warehouse_id(connection),
+        fingerprint=blueprint.fingerprint,
+        history_of=blueprint.previous.name if blueprint.previous else "",
+        rows={},
+    )
     try:
-        _prepare_scope(connection, blueprint.models, incremental=since is not None)
+        _prepare_scope(connection, blueprint.models, incremental=base is not None)
         connection.execute("begin")
-        _fill(connection, blueprint.models, incremental=since is not None)
-        _comment(connection, blueprint)
+        _fill(connection, blueprint.models, incremental=base is not None)
+        derived = {
+            table: Derived(SCOPED[table][0], f"scope.main.{SCOPED[table][1]}", f"scope.marts.{table}")
+            for table in MAIN_TABLES
+        }
+        write_history(
+            connection,
+            release,
+            blueprint.previous,
+            derived=derived if base else None,
+            keep_days=settings.history_days,
+        )
+        if base is None:  # else they are those of the copied release
+            _create_views(connection, blueprint.models)
+            _comment(connection, blueprint)
         connection.execute("commit")
         connection.execute("checkpoint candidate")
         counts = {
@@ -105,27 +159,20 @@ def build_candidate(
         connection.execute("use warehouse")
         connection.execute("detach scope")
         connection.execute("detach candidate")
-    release = Release(
-        release_id=release_id,
-        run_id=run.run_id,
-        started_at=run.started_at,
-        released_at=now,
-        pipeline_version=__version__,
-        built="full" if since is None else "incremental",
-        sequence=sequence(connection),
-        warehouse_id=warehouse_id(connection),
-        fingerprint=blueprint.fingerprint,
-        rows=counts,
-    )
+        if blueprint.previous is not None:
+            connection.execute("detach previous")
+    release = msgspec.structs.replace(release, rows=counts)
     write_release(folder, release)
     return release
 
 
-def _incremental_since(connection: DuckDBPyConnection, blueprint: Blueprint) -> int | None:
-    """The number of batches the live release had applied, when it can be continued; else None."""
+def _base(connection: DuckDBPyConnection, run: Run, blueprint: Blueprint) -> Release | None:
+    """The live release, when an incremental build can start from it; else None."""
     live = blueprint.live
     if live is None or live.warehouse_id != warehouse_id(connection) or live.fingerprint != blueprint.fingerprint:
         return None
+    if run.started_at.astimezone(UTC).date() < _day_of(live):
+        return None  # a run of an earlier day, tried again
     if live.sequence > sequence(connection) or live.sequence < sequence(connection) - LOGGED_BATCHES:
         return None
     (touches_all,) = connection.execute(
@@ -136,7 +183,7 @@ def _incremental_since(connection: DuckDBPyConnection, blueprint: Blueprint) -> 
     ).fetchall()
     if touches_all[0] or changed[0] > INCREMENTAL_SHARE * live.rows["opportunities"] + 1_000:
         return None
-    return live.sequence
+    return live
 
 
 def _set_variables(
@@ -157,9 +204,10 @@ def _set_variables(
 
 
 def _prepare_scope(connection: DuckDBPyConnection, models: dict[str, Model], *, incremental: bool) -> None:
-    """Fill the in-memory catalog `scope` with the staging relations to derive from and the intermediate relations."""
+    """Fill the in-memory catalog `scope`: staging rows to derive from, intermediate rows, rows that replace others."""
     connection.execute("create schema scope.staging")
     connection.execute("create schema scope.intermediate")
+    connection.execute("create schema scope.marts")
     if incremental:
         for model in in_schema(models, "scope"):
             connection.execute(f"create table scope.main.{model.name} as {model.sql}")
@@ -177,38 +225,78 @@ def _prepare_scope(connection: DuckDBPyConnection, models: dict[str, Model], *, 
     connection.execute("use scope")
     for model in in_schema(models, "intermediate"):
         connection.execute(f"create table intermediate.{model.name} as {model.sql}")
+    for model in in_schema(models, "marts"):
+        if incremental and model.name not in (*UNSCOPED, GROWING):
+            connection.execute(f"create table marts.{model.name} as {model.sql}")
 
 
 def _fill(connection: DuckDBPyConnection, models: dict[str, Model], *, incremental: bool) -> None:
     for model in in_schema(models, "marts"):
         target = f"candidate.main.{model.name}"
-        connection.execute("use warehouse" if model.name in UNSCOPED else "use scope")
         if not incremental or model.name in UNSCOPED:
-            connection.execute(f"create or replace table {target} as {model.sql}")
+            connection.execute("use warehouse" if model.name in UNSCOPED else "use scope")
+        if not incremental:
+            connection.execute(f"create table {target} as {model.sql}")
             continue
-        if model.name == "unresolved_references":
+        if model.name == GROWING:
+            continue
+        if model.name in UNSCOPED:
+            connection.execute(f"delete from {target}")
+            connection.execute(f"insert into {target} by name {model.sql}")
+            continue
+        rows = f"scope.marts.{model.name}"
+        if model.name in BY_RELATION:
             for relation, (_, ids) in NEEDED.items():
                 connection.execute(
                     f"delete from {target} where relation = '{relation}' and key in (select id from scope.main.{ids})"
                 )
+            connection.execute(f"delete from {target} where relation = 'connection_roles'")
         else:
             key, ids = SCOPED[model.name]
             connection.execute(f"delete from {target} where {key} in (select id from scope.main.{ids})")
-        connection.execute(f"insert into {target} by name {model.sql}")
+        connection.execute(f"insert into {target} by name from {rows}")
+
+
+def _create_views(connection: DuckDBPyConnection, models: dict[str, Model]) -> None:
+    connection.execute("use candidate")
+    for model in in_schema(models, "views"):
+        connection.execute(f"create or replace view candidate.main.{model.name} as {model.sql}")
+    for model in in_schema(models, "macros"):
+        connection.execute(f"create or replace macro candidate.main.{model.name}(moment) as table {model.sql}")
 
 
 def _comment(connection: DuckDBPyConnection, blueprint: Blueprint) -> None:
-    for model in in_schema(blueprint.models, "marts"):
-        connection.execute(f"comment on table candidate.main.{model.name} is '{_escape(model.description)}'")
+    """Describe every table, view, macro and column inside the file."""
+    models = blueprint.models
+    for model in [*in_schema(models, "marts"), *in_schema(models, "views")]:
+        kind = "table" if model.schema == "marts" else "view"
+        relation = f"candidate.main.{model.name}"
+        connection.execute(f"comment on {kind} {relation} is '{_escape(model.description)}'")
+        shown = model.name.removesuffix("_history")
+        texts = blueprint.additional.get(DATAVERSE_TABLE.get(shown, ""), {}) | model.columns
+        if shown != model.name:
+            texts = models[f"marts.{shown}"].columns | texts
         columns = connection.execute(
-            "select column_name from duckdb_columns() where database_name = 'candidate' and table_name = ?",
+            "select column_name from duckdb_columns() where database_name = 'candidate' and schema_name = 'main' "
+            "and table_name = ?",
             [model.name],
         ).fetchall()
-        texts = blueprint.additional.get(DATAVERSE_TABLE.get(model.name, ""), {}) | model.columns
         for (column,) in columns:
-            connection.execute(
-                f"comment on column candidate.main.{model.name}.\"{column}\" is '{_escape(texts[column])}'"
-            )
+            text = texts.get(column, GONE) if kind == "view" else texts[column]
+            connection.execute(f"comment on column {relation}.\"{column}\" is '{_escape(text)}'")
+    for table, name in connection.execute(
+        "select table_name, column_name from duckdb_columns() where database_name = 'candidate' and "
+        "schema_name = 'history'"
+    ).fetchall():
+        connection.execute(f"comment on table candidate.history.{table} is '{INTERNAL}'")
+        connection.execute(f"comment on column candidate.history.{table}.\"{name}\" is '{INTERNAL}'")
+    for model in in_schema(models, "macros"):
+        connection.execute(f"comment on macro table candidate.main.{model.name} is '{_escape(model.description)}'")
+
+
+def _day_of(release: Release) -> date:
+    """The day (UTC) that decided which connections were in effect."""
+    return release.started_at.astimezone(UTC).date()
 
 
 def _escape(text: object) -> str:

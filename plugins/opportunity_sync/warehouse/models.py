@@ -1,6 +1,7 @@
 """SQL models: one `select` per file, its path is its name, its comments are its descriptions, its order is inferred.
 
-`include/sql/<schema>/<relation>.sql` with the schemas `staging`, `intermediate`, `marts` and `scope`.
+`include/sql/<schema>/<relation>.sql` with the schemas `staging`, `intermediate`, `marts` and `scope`; besides these
+`views` and `macros`, which become views and table macros of the published file. A macro has one parameter, `moment`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from opportunity_sync.errors import ConfigurationError
 
-SCHEMAS = ("staging", "intermediate", "marts", "scope")
+SCHEMAS = ("staging", "intermediate", "marts", "scope", "views", "macros")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,18 @@ def create_views(
     return described
 
 
+def live_rows(table: str) -> str:
+    """The rest of a `select`, from `from` on: the current rows of a table that count as alive (rules 1.2 and 1.7)."""
+    return f"""current.{table} as rows
+        left join deletes.{table} as deletes on deletes.id = rows.{next(iter(CORE[table]))}
+        where
+            (deletes.observed_at is null or rows._alive_at > deletes.observed_at)
+            and rows._alive_at >= (
+                select coalesce(max(full_read_at), timestamp '-infinity') from meta.batches
+                where table_name = '{table}'
+            )"""
+
+
 def _source(connection: DuckDBPyConnection, table: str, selection: Selection) -> tuple[str, dict[str, str]]:
     """The text of view `source.<table>`, and the descriptions of additional columns."""
     metadata = {
@@ -48,7 +60,6 @@ def _source(connection: DuckDBPyConnection, table: str, selection: Selection) ->
             [table],
         ).fetchall()
     }
-    key = next(iter(CORE[table]))
     columns: list[str] = []
     described: dict[str, str] = {}
 
@@ -78,15 +89,8 @@ def _source(connection: DuckDBPyConnection, table: str, selection: Selection) ->
     )
     return (
         f"""
-        select {", ".join(columns)}
-        from current.{table} as rows
-        left join deletes.{table} as deletes on deletes.id = rows.{key}
-        where
-            (deletes.observed_at is null or rows._alive_at > deletes.observed_at)
-            and rows._alive_at >= (
-                select coalesce(max(full_read_at), timestamp '-infinity') from meta.batches
-                where table_name = '{table}'
-            )
+        select {", ".join(columns)}, rows._batch, rows._extracted_at
+        from {live_rows(table)}
             {sync_filter}
         """,
         described,

@@ -1,4 +1,4 @@
-"""One retry policy for tokens and requests: growing, jittered waits, `Retry-After` honoured, a cap on the total."""
+"""One retry policy for all calls: growing, jittered waits, `Retry-After` honoured, a cap on the total."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opportunity_sync.errors import OpportunitySyncError
 
 T = TypeVar("T")
 
-log = logging.getLogger("opportunity_sync.dataverse")
+log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 60.0
 

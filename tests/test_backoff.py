@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from opportunity_sync.backoff import LONGEST_BACKOFF_SECONDS, with_retries
 from opportunity_sync.dataverse.errors import NotAMemberError, ServiceUnavailableError, ThrottledError
-from opportunity_sync.dataverse.retry import LONGEST_BACKOFF_SECONDS, with_retries
 
 
 def failing(times: int, error: Exception) -> Callable[[], int]:
