@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from typer.testing import CliRunner
@@ -78,7 +77,7 @@ def test_an_opportunity_that_left_is_answered_with_where_to_find_it(settings: Se
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [(str(uuid4()), "is in no release"), ("Deal 1'; --", "is not the id of")]
+    ("given", "message"), [(str(identity("o999")), "is in no release"), ("Deal 1'; --", "is not the id of")]
 )
 def test_an_unknown_id_is_an_error_that_says_so(settings: Settings, given: str, message: str) -> None:
     with pytest.raises(UnknownOpportunityError, match=message):
@@ -87,7 +86,7 @@ def test_an_unknown_id_is_an_error_that_says_so(settings: Settings, given: str, 
 
 def test_before_the_first_release_there_is_nothing_to_explain(tmp_path: Path) -> None:
     with pytest.raises(UnknownOpportunityError, match="no release yet"):
-        explain(settings_for(tmp_path / "data"), str(uuid4()))
+        explain(settings_for(tmp_path / "data"), str(identity("o1")))
 
 
 def test_the_command_prints_text_or_json(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Property: whatever users, hourly runs, sweeps and kills do in whichever order, no row that exists is taken out."""
+"""Property: in whichever order users, hourly runs, backfills, sweeps, compactions and kills come, no row is lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,10 +17,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from emulator.server import Emulator, running
+from opportunity_sync.compact import compact
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.dataverse.auth import DataverseAuth
 from opportunity_sync.dataverse.client import DataverseClient, Page
-from opportunity_sync.extract import extract_scheduled
+from opportunity_sync.extract import extract_scheduled, extract_window
 from opportunity_sync.lake import Lake
 from opportunity_sync.reconcile import reconcile
 from opportunity_sync.release import Run
@@ -34,6 +36,10 @@ from tests.warehouse.releases import content
 pytestmark = pytest.mark.slow
 
 OPPORTUNITY = selection("opportunity")
+
+
+LONG_AGO, FAR_AHEAD = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+OF_USERS = ("create", "restore", "delete", "update")
 
 
 class KilledError(Exception):
@@ -137,12 +143,16 @@ class World:
     def do(self, thing: dict[str, Any], other: DataverseClient) -> None:
         if thing["op"] == "hourly":
             self.hourly(other)
+        elif thing["op"] == "window":
+            extract_window(other, OPPORTUNITY, self.lake, self.settings, "backfill", start=LONG_AGO, end=FAR_AHEAD)
+        elif thing["op"] == "compact":
+            compact(self.settings, "compact")
         elif thing["op"] == "sweep":
             self.sweep(other, thing["disturbances"], thing["killed_at"])
             self.hourly(other)  # so that what was written during the sweep has to be here, too
         else:
             self.write(**thing)
-        if thing["op"] in ("hourly", "sweep"):
+        if thing["op"] not in OF_USERS:
             assert self.owed <= self.known().keys()
 
 
@@ -154,7 +164,7 @@ def world(folder: Path, tls_dir: Path) -> Iterator[tuple[World, DataverseClient]
             Interrupted(organisation.url, DataverseAuth(credentials), ca_bundle=organisation.ca_bundle) as client,
             DataverseClient(organisation.url, DataverseAuth(credentials), ca_bundle=organisation.ca_bundle) as other,
         ):
-            settings_ = Settings(data=folder, page_size=12, gone_share=1)
+            settings_ = Settings(data=folder, page_size=12, gone_share=1, raw_days=0)
             made = World(organisation, settings_, client, [])
             made.created = sorted(made.in_dynamics(), key=UUID)
             made.reported = set(made.created)
@@ -163,18 +173,18 @@ def world(folder: Path, tls_dir: Path) -> Iterator[tuple[World, DataverseClient]
 
 writes = st.fixed_dictionaries(
     {
-        "op": st.sampled_from(["create", "restore", "delete", "update"]),
+        "op": st.sampled_from(OF_USERS),
         "number": st.integers(0, 3),
         "reported": st.sampled_from([True, True, False]),
     }
 )
-hourly = st.just({"op": "hourly"})
+runs = st.sampled_from([{"op": "hourly"}, {"op": "hourly"}, {"op": "window"}, {"op": "compact"}])
 sweeps = st.fixed_dictionaries(
     {
         "op": st.just("sweep"),
         # Pages 1 to 4 are the listing, page 5 is what changed, from 6 on come the answers.
         "disturbances": st.dictionaries(
-            st.sampled_from([2, 3, 4, 5, 6]), st.lists(st.one_of(writes, writes, hourly), min_size=1, max_size=4)
+            st.sampled_from([2, 3, 4, 5, 6]), st.lists(st.one_of(writes, writes, runs), min_size=1, max_size=4)
         ),
         "killed_at": st.sampled_from([None, None, None, 1, 3, 5, 6]),
     }
@@ -194,8 +204,10 @@ def write(op: str, number: int = 1, *, reported: bool = True) -> dict[str, Any]:
 @example(things=[write("delete"), sweep_beside(p3=[write("restore")])])
 @example(things=[write("delete", reported=False), sweep_beside(p6=[write("restore"), {"op": "hourly"}])])
 @example(things=[sweep_beside(p4=[write("delete"), {"op": "hourly"}, write("restore")])])
+@example(things=[write("delete"), {"op": "compact"}, {"op": "window"}, write("restore"), {"op": "compact"}])
+@example(things=[sweep_beside(p3=[write("create"), {"op": "hourly"}, {"op": "compact"}], p6=[{"op": "compact"}])])
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(things=st.lists(st.one_of(writes, hourly, sweeps, sweeps), min_size=2, max_size=7))
+@given(things=st.lists(st.one_of(writes, runs, sweeps, sweeps), min_size=2, max_size=7))
 def test_a_row_that_exists_is_never_taken_out_and_in_the_end_all_is_as_in_dynamics(
     things: list[dict[str, Any]], tls_dir: Path
 ) -> None:
