@@ -14,6 +14,7 @@ from benchmarks.backfill import run_backfill
 from benchmarks.building import run_build
 from benchmarks.extraction import run_extract, run_memory
 from benchmarks.history import run_history
+from benchmarks.marketo import run_marketo
 from benchmarks.process import WORK
 from benchmarks.results import merge, show
 from benchmarks.scale import SCALES, say
@@ -24,6 +25,7 @@ PARTS = {
     "build": run_build,
     "backfill": run_backfill,
     "history": run_history,
+    "marketo": run_marketo,
 }
 
 

@@ -33,6 +33,8 @@ class Scale:
     """Pages of each window."""
     page_seconds: float
     """How long the service takes for one of these pages."""
+    deals: int
+    """Opportunities loaded into Marketo, with twice as many roles."""
 
     def __post_init__(self) -> None:
         if self.extract_rows % PAGE_SIZE or self.memory_rows % PAGE_SIZE:
@@ -53,6 +55,7 @@ SCALES = {
             windows=8,
             window_pages=1,
             page_seconds=0.2,
+            deals=5_000,
         ),
         Scale(
             "full",
@@ -65,6 +68,7 @@ SCALES = {
             windows=16,
             window_pages=6,
             page_seconds=1,
+            deals=100_000,
         ),
     )
 }

@@ -81,4 +81,6 @@ class Progress:
             return f"{release.built} build: {release.rows['opportunities']:,} opportunities"
         if task == "validate":
             return f"{release.expectations_passed} expectations passed, {release.expectations_failed} failed"
+        if task == "load_marketo":
+            return f"what differs from release {release.release_id}"
         return f"release {release.release_id}"

@@ -22,8 +22,8 @@ from quickstart.environment import airflow_home, environment, logs
 from quickstart.errors import QuickStartError
 from quickstart.progress import Progress
 from quickstart.settings_file import SETTINGS_FILE, import_commands
-from quickstart.stand_in import StandIn, stand_in
-from quickstart.summary import show_changes, show_summary
+from quickstart.stand_in import StandIn, marketo_stand_in, stand_in
+from quickstart.summary import show_changes, show_marketo, show_summary
 
 
 def run(settings: Settings, seed: Path, console: Console) -> int:
@@ -56,15 +56,17 @@ def _run(settings: Settings, root: DataRoot, seed: Path, console: Console, owner
     made: list[str] = []
     console.print(f"Data root {settings.data}", highlight=False)
     with ExitStack() as stack:
-        with console.status("starting the stand-in for Dynamics"):
+        with console.status("starting the stand-ins for Dynamics and Marketo"):
             service = stack.enter_context(stand_in(settings, seed, owner=owner))
+            marketo = stack.enter_context(marketo_stand_in(settings, seed, owner=owner))
         console.print(f"Stand-in for Dynamics at {service.url}, rows of {seed}", highlight=False)
+        console.print(f"Stand-in for Marketo at {marketo.url}, leads of the same contacts", highlight=False)
         if before is not None:
             made = make_changes(settings, seed, service)
             console.print(f"{len(made)} things were changed there since the last run", highlight=False)
         log = logs(settings) / f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
         console.print(f"DAG opportunity_sync through Airflow, log in {log}", highlight=False)
-        errors, code = run_dag(settings, service, log, console, owner=owner)
+        errors, code = run_dag(settings, service, log, console, owner=owner, marketo=marketo)
     if code != 0:
         console.print("\n[bold red]The run failed.[/] What was published before is still live.", highlight=False)
         for error in dict.fromkeys(errors.values()):
@@ -76,28 +78,43 @@ def _run(settings: Settings, root: DataRoot, seed: Path, console: Console, owner
         files = [root.releases / release.release_id / DATABASE for release in (before, after)]
         show_changes(console, made, publish.changes(settings, *files))
     show_summary(console, root.live_file)
+    show_marketo(console, settings)
     return 0
 
 
 def run_dag(
-    settings: Settings, service: StandIn, log: Path, console: Console, *, owner: str, objects: Path = SETTINGS_FILE
+    settings: Settings,
+    service: StandIn,
+    log: Path,
+    console: Console,
+    *,
+    owner: str,
+    objects: Path = SETTINGS_FILE,
+    marketo: StandIn | None = None,
 ) -> tuple[dict[str, str], int]:
     """Set the private Airflow up and run the DAG once in it.
 
     Args:
         settings: settings with the data root.
-        service: the running stand-in.
+        service: the running stand-in for Dynamics.
         log: file that takes everything Airflow says.
         console: where progress is shown.
         owner: mark of the processes started, see `processes.py`.
         objects: the `airflow_settings.yaml` with connections, pools and variables.
+        marketo: the running stand-in for Marketo; without one, nothing is loaded there.
 
     Returns:
         The errors of the tasks that failed, and the exit code.
     """
     commands = [
         ["db", "migrate"],
-        *import_commands(objects, airflow_home(settings) / "import", url=service.url, ca_bundle=service.ca_bundle),
+        *import_commands(
+            objects,
+            airflow_home(settings) / "import",
+            url=service.url,
+            ca_bundle=service.ca_bundle,
+            marketo=(marketo.url, marketo.ca_bundle) if marketo else None,
+        ),
         ["dags", "test", "opportunity_sync"],
     ]
     readable, writable = os.pipe()

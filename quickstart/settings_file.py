@@ -18,9 +18,12 @@ from quickstart.errors import QuickStartError
 
 SETTINGS_FILE = PROJECT / "airflow_settings.yaml"
 DATAVERSE = "dataverse_default"
+MARKETO = "marketo_default"
 
 
-def import_commands(file: Path, folder: Path, *, url: str, ca_bundle: str) -> list[list[str]]:
+def import_commands(
+    file: Path, folder: Path, *, url: str, ca_bundle: str, marketo: tuple[str, str] | None = None
+) -> list[list[str]]:
     """Write the objects of a settings file into `folder` and say how to import them.
 
     Args:
@@ -28,6 +31,8 @@ def import_commands(file: Path, folder: Path, *, url: str, ca_bundle: str) -> li
         folder: where the files to import are written.
         url: address of the stand-in that `dataverse_default` shall point at.
         ca_bundle: path of the certificate that vouches for it.
+        marketo: the same two of the stand-in that `marketo_default` shall point at; without it that connection is left
+            out, and nothing is loaded into Marketo.
 
     Returns:
         Arguments of `airflow` commands.
@@ -42,6 +47,10 @@ def import_commands(file: Path, folder: Path, *, url: str, ca_bundle: str) -> li
     connection = connections[DATAVERSE]
     connection |= {"host": url, "port": None}
     connection["extra"] = {**connection["extra"], "authority": url, "ca_bundle": ca_bundle}
+    instance = connections.pop(MARKETO, None)
+    if marketo is not None and instance is not None:
+        instance |= {"host": marketo[0], "port": None, "extra": {**instance["extra"], "ca_bundle": marketo[1]}}
+        connections[MARKETO] = instance
     pools = {
         entry["pool_name"]: {"slots": entry["pool_slot"], "description": entry["pool_description"] or ""}
         for entry in objects["pools"]

@@ -23,7 +23,7 @@ from quickstart import processes
 from quickstart.environment import airflow_home, environment, logs
 from quickstart.errors import QuickStartError
 from quickstart.settings_file import SETTINGS_FILE, import_commands
-from quickstart.stand_in import start
+from quickstart.stand_in import start, start_marketo
 
 API_SERVER = "api-server"
 COMPONENTS = {
@@ -38,7 +38,7 @@ PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
 
 def up(settings: Settings, seed: Path, console: Console, *, port: int) -> int:
-    """Start the stand-in, the scheduler, the DAG processor, the triggerer and the UI, and leave them running.
+    """Start the stand-ins, the scheduler, the DAG processor, the triggerer and the UI, and leave them running.
 
     Returns:
         Exit code 0.
@@ -89,13 +89,16 @@ def stack_environment(settings: Settings, port: int) -> dict[str, str]:
     }
 
 
-def prepare(settings: Settings, url: str, ca_bundle: str, variables: dict[str, str]) -> None:
-    """Create Airflow's database and import connections, pools and variables.
+def prepare(
+    settings: Settings, url: str, ca_bundle: str, variables: dict[str, str], marketo: tuple[str, str] | None = None
+) -> None:
+    """Create Airflow's database and import connections, pools and variables; see `import_commands`.
 
     Raises:
         QuickStartError: Airflow refused.
     """
-    imports = import_commands(SETTINGS_FILE, airflow_home(settings) / "import", url=url, ca_bundle=ca_bundle)
+    folder = airflow_home(settings) / "import"
+    imports = import_commands(SETTINGS_FILE, folder, url=url, ca_bundle=ca_bundle, marketo=marketo)
     log = logs(settings) / "airflow-set-up.log"
     with log.open("wb") as output:
         process = processes.start(
@@ -127,13 +130,15 @@ def _owner(settings: Settings) -> str:
 
 
 def _start(settings: Settings, seed: Path, console: Console, owner: str, port: int) -> str:
-    with console.status("starting the stand-in for Dynamics"):
+    with console.status("starting the stand-ins for Dynamics and Marketo"):
         _, service = start(settings, seed, owner=owner)
+        _, marketo = start_marketo(settings, seed, owner=owner)
     console.print(f"Stand-in for Dynamics: {service.url}, rows of {seed}", highlight=False)
+    console.print(f"Stand-in for Marketo: {marketo.url}", highlight=False)
     port = free_port(port)
     variables = stack_environment(settings, port)
     with console.status("setting Airflow up"):
-        prepare(settings, service.url, service.ca_bundle, variables)
+        prepare(settings, service.url, service.ca_bundle, variables, (marketo.url, marketo.ca_bundle))
     address = f"http://{HOST}:{port}"
     with console.status("waiting for Airflow"):
         # The API server first: tasks report to it, and one that starts before it is there is lost until its retry.

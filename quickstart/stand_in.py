@@ -1,4 +1,4 @@
-"""Start and end the stand-in for Dynamics, and remember which rows a data root's organisation began with."""
+"""Start and end the stand-ins for Dynamics and Marketo, and remember which rows a data root began with."""
 
 from __future__ import annotations
 
@@ -49,12 +49,28 @@ class StandIn:
 
 @contextmanager
 def stand_in(settings: Settings, seed: Path, *, owner: str) -> Iterator[StandIn]:
-    """A stand-in that runs as long as the block.
+    """A stand-in for Dynamics that runs as long as the block.
 
     Raises:
         QuickStartError: see `start`.
     """
-    process, running = start(settings, seed, owner=owner)
+    with _ended(*start(settings, seed, owner=owner)) as running:
+        yield running
+
+
+@contextmanager
+def marketo_stand_in(settings: Settings, seed: Path, *, owner: str) -> Iterator[StandIn]:
+    """A stand-in for Marketo that runs as long as the block.
+
+    Raises:
+        QuickStartError: see `start_marketo`.
+    """
+    with _ended(*start_marketo(settings, seed, owner=owner)) as running:
+        yield running
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes], running: StandIn) -> Iterator[StandIn]:
     try:
         yield running
     finally:
@@ -67,26 +83,45 @@ def stand_in(settings: Settings, seed: Path, *, owner: str) -> Iterator[StandIn]
 
 
 def start(settings: Settings, seed: Path, *, owner: str) -> tuple[subprocess.Popen[bytes], StandIn]:
-    """Start the stand-in on a free loopback port and wait until it answers.
+    """Start the stand-in for Dynamics on a free loopback port and wait until it answers.
 
     Raises:
         QuickStartError: the data root's organisation was seeded from another folder, or the stand-in did not start.
     """
-    state = settings.data / "emulator"
     _check_seed(settings, seed)
-    log = logs(settings) / "stand-in.log"
-    command = [sys.executable, "-m", "emulator", "--data", str(seed), "--state", str(state), "--port", "0"]
+    arguments = ["emulator", "--data", str(seed), "--state", str(settings.data / "emulator")]
+    started = _start(settings, "Dynamics", arguments, logs(settings) / "stand-in.log", owner=owner)
+    remember(settings, {"seed": str(seed)})
+    return started
+
+
+def start_marketo(settings: Settings, seed: Path, *, owner: str) -> tuple[subprocess.Popen[bytes], StandIn]:
+    """Start the stand-in for Marketo on a free loopback port; a new one has leads made of the seed's contacts.
+
+    Raises:
+        QuickStartError: it did not start.
+    """
+    arguments = ["emulator.marketo", "--state", str(settings.data / "marketo-emulator")]
+    contacts = seed / "contacts.json"
+    if contacts.exists():
+        arguments += ["--contacts", str(contacts)]
+    return _start(settings, "Marketo", arguments, logs(settings) / "stand-in-marketo.log", owner=owner)
+
+
+def _start(
+    settings: Settings, whom: str, arguments: list[str], log: Path, *, owner: str
+) -> tuple[subprocess.Popen[bytes], StandIn]:
+    command = [sys.executable, "-m", *arguments, "--port", "0"]
     with log.open("wb") as output:
         process = processes.start(
             command, owner=owner, environment=environment(settings), folder=PROJECT, output=output
         )
     try:
-        running = _wait(process, log)
+        running = _wait(process, whom, log)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    remember(settings, {"seed": str(seed)})
     return process, running
 
 
@@ -116,7 +151,7 @@ def _check_seed(settings: Settings, seed: Path) -> None:
         )
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path) -> StandIn:
+def _wait(process: subprocess.Popen[bytes], whom: str, log: Path) -> StandIn:
     """Wait for the line `ready URL ca=PATH`."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
@@ -125,4 +160,4 @@ def _wait(process: subprocess.Popen[bytes], log: Path) -> StandIn:
                 _, url, ca = line.split(maxsplit=2)
                 return StandIn(url=url, ca_bundle=ca.strip().removeprefix("ca="))
         time.sleep(0.1)
-    raise QuickStartError(f"The stand-in for Dynamics did not start; why is at the end of {log}")
+    raise QuickStartError(f"The stand-in for {whom} did not start; why is at the end of {log}")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from opportunity_sync.settings import Settings
+
 EXAMPLE = """\
 select o.name as opportunity, o.state, o.amount, o.account_name as account, c.full_name as contact, r.role
 from opportunities o
@@ -57,6 +59,22 @@ def show_summary(console: Console, file: Path) -> None:
     console.print("\n[bold]Try it[/]: any DuckDB client will do, for example this query")
     console.print(EXAMPLE, style="cyan", highlight=False)
     console.print(_table(None, columns, rows, widest=24))
+
+
+def show_marketo(console: Console, settings: Settings) -> None:
+    """Print what Marketo holds of the release, as far as the ledger knows."""
+    import duckdb
+
+    for file in sorted((settings.data / "marketo").glob("*/ledger.duckdb")):
+        with duckdb.connect(str(file), read_only=True) as connection:
+            held = connection.execute(
+                "select object, count(*) filter (state = 'confirmed'), count(*) filter (state = 'rejected') "
+                "from records group by object order by object"
+            ).fetchall()
+            (waiting,) = _one(connection, "select count(*) from leads where lead_id is null")
+        console.print()
+        console.print(_table("In Marketo", ("object", "confirmed", "rejected"), held))
+        console.print(f"{waiting} contacts have no lead there; their roles wait for one", highlight=False)
 
 
 def show_changes(console: Console, made: list[str], changes: Mapping[str, Mapping[str, int]]) -> None:

@@ -42,6 +42,8 @@ from tests.stand_in import credentials_of
 from tests.warehouse.releases import content, make_live, rows
 from tests.warehouse.test_order import TABLES, batch
 
+pytestmark = pytest.mark.slow
+
 RUN = Run(run_id="test", started_at=datetime(2026, 6, 15, 12, tzinfo=UTC))
 HOUR = timedelta(hours=1)
 
@@ -311,7 +313,6 @@ def test_labels_types_descriptions_and_the_last_sweep_are_told_as_before(tmp_pat
     assert [each[-1] for each in before["reconciliations"] if each[0] == "account"] == [sweep.batch]
 
 
-@pytest.mark.slow
 @sampling(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(batches=st.lists(batch(), min_size=3, max_size=7), data=st.data())
 def test_no_release_changes_wherever_compactions_come_between(
@@ -502,7 +503,6 @@ def test_a_compaction_during_a_listing_hides_nothing_from_it(before_look: int, s
     assert [each.mode for each in found] == ["compacted", "changes"]
 
 
-@pytest.mark.slow
 def test_extractions_list_whole_histories_while_compactions_run(settings: Settings, lake: Lake) -> None:
     written = 0
     problems: list[object] = []
@@ -547,7 +547,6 @@ def compact_with_little_room(data: Path, answer: Any) -> None:
         answer.put(("", "it fitted"))
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_everything_as_it_was(settings: Settings, lake: Lake) -> None:
     chance = random.Random(1)
     for number in range(3):
@@ -572,7 +571,6 @@ def compact_once(data: Path) -> None:
     compact(settings_of(data), "test")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_compactions_killed_at_random_moments_change_no_release(tmp_path: Path) -> None:
     template = tmp_path / "template"
@@ -619,7 +617,6 @@ def test_compactions_killed_at_random_moments_change_no_release(tmp_path: Path) 
     assert len(stages) > 1, "every compaction was killed at the same stage"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_hourly_runs_with_compactions_between_end_in_the_release_of_undisturbed_ones(
     tmp_path: Path, start_organisation: Callable[..., Emulator]

@@ -47,7 +47,19 @@ def test_every_command_the_documentation_names_exists() -> None:
     }
     for page in PAGES:
         named = set(re.findall(r"opportunity-sync ([a-z]+)", page.read_text(encoding="utf-8")))
-        assert named <= commands, page
+        assert named <= commands | {"marketo"}, page
+
+
+def test_the_documentation_names_every_command_about_marketo_and_no_other() -> None:
+    from opportunity_sync.marketo_cli import app
+
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"opportunity-sync marketo ([a-z-]+)", page.read_text(encoding="utf-8"))
+    }
+    assert named == commands
 
 
 def _modules_with_errors() -> dict[str, list[str]]:
@@ -79,7 +91,8 @@ def test_the_runbook_says_what_to_do_about_every_error(error: type[OpportunitySy
 
 def test_every_error_is_one_of_ours_and_only_bases_have_no_row() -> None:
     written = {each for classes in _modules_with_errors().values() for each in classes}
-    assert written - {each.__name__ for each in error_classes()} == {"OpportunitySyncError", "DataverseError"}
+    bases = {"OpportunitySyncError", "DataverseError", "MarketoError"}
+    assert written - {each.__name__ for each in error_classes()} == bases
     assert all(issubclass(each, OpportunitySyncError) for each in error_classes())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def test_a_first_run_shows_its_steps_and_a_summary(first: Run) -> None:
         "validate",
         "publish",
         "export",
+        "load_marketo",
     )
     for text in (
         *steps,
@@ -125,6 +127,8 @@ def test_a_first_run_shows_its_steps_and_a_summary(first: Run) -> None:
         "Expectations",
         str(first.data / "published" / "opportunities.duckdb"),
         "select ",
+        "In Marketo",
+        "opportunities/roles",
     ):
         assert text in first.output, text
 
@@ -148,6 +152,44 @@ def test_a_third_run_still_has_something_to_show(folder: Path, second: Run) -> N
     assert " is renamed" in third.output
     won = "select count(*) from opportunities where is_won"
     assert _query(third, won)[0][0] == _query(second, won)[0][0] + 1
+
+
+def test_marketo_holds_what_is_published_and_roles_of_everybody_with_one_lead(second: Run, tmp_path: Path) -> None:
+    from emulator.marketo.instance import Instance
+
+    shutil.copytree(second.data / "marketo-emulator", tmp_path / "instance")
+    instance = Instance(tmp_path / "instance")
+    live = Run(second.output, second.data, second.data / "published" / "opportunities.duckdb")
+    published = {
+        key: (name, state, amount)
+        for key, name, state, amount in _query(
+            live, "select opportunity_id::text, name, state, amount_base::double from opportunities"
+        )
+    }
+    held = {
+        each["externalOpportunityId"]: (each["name"], each["stage"], each.get("amount"))
+        for each in instance.table("opportunities")
+    }
+    assert held.keys() == published.keys()
+    for key, (name, state, amount) in published.items():
+        assert held[key] == (name if len(name) <= 255 else f"{name[:254]}…", state, amount)
+    leads: dict[str, list[int]] = {}
+    for lead in instance.table("leads"):
+        leads.setdefault(str(lead.get("email")).lower(), []).append(lead["id"])
+    wanted = {
+        (key, *leads[email.lower()], role[:42], is_primary)
+        for key, email, role, is_primary in _query(
+            live,
+            "select r.opportunity_id::text, c.email, r.role, r.is_primary "
+            "from opportunity_contact_roles r join contacts c using (contact_id) where c.email is not null",
+        )
+        if len(leads.get(email.lower(), [])) == 1
+    }
+    roles = list(instance.table("opportunities/roles"))
+    instance.close()
+    assert len(wanted) > 20
+    assert {(e["externalOpportunityId"], e["leadId"], e["role"][:42], e["isPrimary"]) for e in roles} == wanted
+    assert len({(e["externalOpportunityId"], e["leadId"], e["role"]) for e in roles}) == len(roles)
 
 
 def test_a_run_leaves_no_process_and_nothing_outside_its_data_root(second: Run) -> None:

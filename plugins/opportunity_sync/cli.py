@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from opportunity_sync import __version__
 from opportunity_sync.data_root import open_data_root, warehouse_lock
 from opportunity_sync.errors import OpportunitySyncError
+from opportunity_sync.marketo_cli import app as marketo
 from opportunity_sync.release import DATABASE, Run
 from opportunity_sync.settings import Settings, load_settings
 
@@ -50,6 +51,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(marketo)
 
 ReleaseId = Annotated[str, typer.Argument(help="A release id, as `opportunity-sync releases` lists them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

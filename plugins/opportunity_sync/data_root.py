@@ -49,6 +49,11 @@ class DataRoot:
         return self.published / "releases"
 
     @property
+    def marketo(self) -> Path:
+        """What Marketo has confirmed: `marketo/<host>/ledger.duckdb`, see `marketo_load/ledger.py`."""
+        return self.path / "marketo"
+
+    @property
     def slots(self) -> Path:
         """Lock files that limit how many windows are read at once, see `dataverse/slots.py`."""
         return self.path / "slots"

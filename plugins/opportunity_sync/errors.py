@@ -4,11 +4,13 @@ OpportunitySyncError
 ├── ConfigurationError          a setting, connection or file of the user's is wrong (dataverse/errors.py, tables.py)
 ├── DataRootError               the data root belongs to a newer version or to another organisation
 ├── DataverseError              the service said no, or said nothing usable (dataverse/errors.py)
+├── MarketoError                the same, of Marketo (marketo/errors.py)
 ├── BatchRefusedError           what was read does not fit the table's types or lacks a key
 ├── LakeError                   a raw batch on disk is damaged
 ├── TooManyGoneError            a sweep found too many rows gone from Dynamics to believe it
 ├── DriftError                  a sweep had to repair more rows than is normal; they are repaired
 ├── ValidationFailedError       a critical expectation failed: the release is not published
+├── TooManyDeletesError         a release would delete more from Marketo than may go without a person's word
 ├── ReleaseError                a release is missing or damaged
 └── UnknownOpportunityError     `explain` was asked for an opportunity that the live release does not have
 """
@@ -78,6 +80,10 @@ class DriftError(OpportunitySyncError):
 
 class ValidationFailedError(OpportunitySyncError):
     """At least one critical expectation failed; the release is not published."""
+
+
+class TooManyDeletesError(OpportunitySyncError):
+    """More would be deleted from Marketo than may go without a person's word."""
 
 
 class ReleaseError(OpportunitySyncError):

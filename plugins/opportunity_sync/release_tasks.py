@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Metadata, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from opportunity_sync import steps
 from opportunity_sync.alerts import report_failure
@@ -47,12 +49,22 @@ def export(release_id: Any) -> None:
     steps.export(release_id)
 
 
-def release_after(*upstream: Any, trigger_rule: str = "all_success") -> Any:
+@task(pool="marketo", execution_timeout=timedelta(hours=2))
+def load_marketo(**context: Any) -> Any:
+    """Load the live release into Marketo; skipped without a connection to an instance."""
+    loaded = steps.load_marketo(context["params"])
+    if loaded is None:
+        raise AirflowSkipException("There is no connection marketo_default: nothing is loaded into Marketo")
+    return loaded
+
+
+def release_after(*upstream: Any, trigger_rule: str = "all_success", then: Callable[[], Any] | None = None) -> Any:
     """Wire `transform`, `validate`, `publish` and `export` behind other tasks.
 
     Args:
         upstream: the tasks that bring the batches.
         trigger_rule: what has to be true of them before `transform` runs.
+        then: a further task behind `publish`.
 
     Returns:
         The last task.
@@ -64,4 +76,6 @@ def release_after(*upstream: Any, trigger_rule: str = "all_success") -> Any:
     published = publish(validated)
     exported = export(validated)
     published >> exported
+    if then is not None:
+        published >> then()
     return exported

@@ -65,6 +65,14 @@ class Settings(BaseSettings):
     unresolved_share: Share = 0.05
     """Share of references without a target above which validation warns."""
 
+    marketo_minutes: float = Field(default=40, gt=0)
+    """Minutes for which one run sends to Marketo; what is left is sent by the next run."""
+
+    @property
+    def marketo_file(self) -> Path:
+        """The file that chooses what is loaded into Marketo."""
+        return self.include / "marketo.yaml"
+
     @property
     def tables_file(self) -> Path:
         """The file that chooses tables and columns."""

@@ -189,6 +189,33 @@ def export(release_id: str) -> None:
     stage.export(load_settings(), release_id)
 
 
+def load_marketo(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Load the live release into Marketo, where there is a connection to an instance.
+
+    Args:
+        params: `accept_marketo_deletes` lets any number of records be deleted; `marketo_dry_run` only writes the plan.
+
+    Returns:
+        `release_id`, counts `planned` and `sent` per Marketo object, `calls`, why it `stopped` early, and where a dry
+        run's `plan` is; None without a connection.
+    """
+    from dataclasses import asdict
+
+    from opportunity_sync import marketo_load as stage
+    from opportunity_sync.marketo.hook import MarketoHook
+    from opportunity_sync.settings import load_settings
+
+    hook, settings = MarketoHook(), load_settings()
+    if not hook.is_configured():
+        return None
+    with hook.client(settings) as client:
+        if params.get("marketo_dry_run"):
+            done = stage.dry_run(client, settings)
+        else:
+            done = stage.load(client, settings, accept_deletes=bool(params.get("accept_marketo_deletes")))
+    return asdict(done) | {"plan": done.plan and str(done.plan)}
+
+
 def compact(dag_run: DagRun) -> dict[str, dict[str, int]]:
     """Merge old raw batches; no release changes.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opportunity_sync.errors import ConfigurationError
+from opportunity_sync.yaml_file import check_keys, file_problem, read_yaml
 
 READ_ORDER = ("opportunity", "connection", "contact", "account", "connectionrole")
 """Children before parents, so that a reference read early finds its target read later (rule section 5)."""
@@ -88,6 +89,9 @@ CORE: Mapping[str, Mapping[str, str]] = {
 TYPED_LOOKUPS = frozenset({"customerid", "ownerid", "parentcustomerid", "record1id", "record2id"})
 """Core lookups with several possible target tables: `<name>_type` holds the target table's logical name."""
 
+STATE = "Nothing was extracted"
+"""What the errors about the file say of the data."""
+
 ESSENTIAL = frozenset({"versionnumber", "modifiedon"})
 """Besides the key: columns without which rows cannot be ordered; Dynamics has them on every table."""
 
@@ -124,18 +128,11 @@ def load_tables(path: Path) -> dict[str, Selection]:
         ConfigurationError: an unknown key or table, a malformed or repeated column, a missing core column; the
             message names file, line and what is allowed.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _problem(f"{path} cannot be read: {error.strerror}") from error
-    except (YAMLError, ValueError, TypeError, LookupError) as error:  # the last three: what odd tags and bytes raise
-        raise _problem(f"{path} is not YAML: {error}") from error
-    _check_keys(path, document, allowed=("tables",), what="key")
+    document = read_yaml(path, state=STATE)
+    check_keys(path, document, allowed=("tables",), what="key", state=STATE)
     tables = document["tables"]
-    _check_keys(path, tables, allowed=READ_ORDER, what="table", line=document.lc.key("tables")[0] + 1)
+    line = document.lc.key("tables")[0] + 1
+    check_keys(path, tables, allowed=READ_ORDER, what="table", state=STATE, line=line)
     return {table: _selection(path, table, tables) for table in READ_ORDER}
 
 
@@ -151,7 +148,7 @@ def unknown_column(selection: Selection, column: str, available: list[str]) -> C
 
 def _selection(path: Path, table: str, tables: Any) -> Selection:
     line = tables.lc.key(table)[0] + 1
-    _check_keys(path, tables[table], allowed=("columns",), what="key", line=line)
+    check_keys(path, tables[table], allowed=("columns",), what="key", state=STATE, line=line)
     listed: Any = tables[table]["columns"]
     is_list = isinstance(listed, list) and all(isinstance(column, str) for column in listed)
     if not is_list:
@@ -180,19 +177,5 @@ def _selection(path: Path, table: str, tables: Any) -> Selection:
     )
 
 
-def _check_keys(path: Path, mapping: Any, *, allowed: tuple[str, ...], what: str, line: int = 1) -> None:
-    is_mapping = isinstance(mapping, dict)
-    if not is_mapping:
-        raise _problem(f"{path}, line {line}: expected a mapping with {', '.join(allowed)}")
-    for found in mapping:
-        if found not in allowed:
-            raise _problem(
-                f"{path}, line {mapping.lc.key(found)[0] + 1}: unknown {what} {found!r}; allowed: {', '.join(allowed)}"
-            )
-    for needed in allowed:
-        if needed not in mapping:
-            raise _problem(f"{path}, line {line}: {what} {needed} is missing; needed: {', '.join(allowed)}")
-
-
 def _problem(what: str) -> ConfigurationError:
-    return ConfigurationError(what, state="Nothing was extracted", action="Correct the file and run again")
+    return file_problem(what, state=STATE)

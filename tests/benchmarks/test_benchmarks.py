@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from benchmarks import backfill, building, extraction, history, peers, process
+from benchmarks import backfill, building, extraction, history, marketo, peers, process
 from benchmarks.columns import OPPORTUNITY, TABLES
 from benchmarks.metadata import entity_definitions
 from benchmarks.organization import Size, prepare
@@ -30,6 +30,7 @@ TINY = Scale(
     windows=4,
     window_pages=2,
     page_seconds=0.2,
+    deals=1_000,
 )
 
 
@@ -42,6 +43,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (extraction, {"PAGES": "pages", "TLS": "tls"}),
         (backfill, {"FOLDER": "backfill"}),
         (history, {"FOLDER": "history"}),
+        (marketo, {"FOLDER": "marketo"}),
         (building, {"FOLDER": "build", "DATA": "build/data", "INCLUDE": "build/include"}),
     ):
         for name, folder in names.items():
@@ -202,3 +204,15 @@ def test_results_of_parts_not_run_stay(tmp_path: Path) -> None:
         ("two", 3.123, True),
     ]
     assert {"name", "value", "unit", "baseline", "ratio", "target", "met"} <= found[0].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("work")
+def test_loading_into_marketo_counts_the_calls_that_arrived_there() -> None:
+    share, most, memory, changes = marketo.run_marketo(TINY)
+    assert share.ratio is not None
+    assert 0 < share.ratio <= 1
+    assert 0 < most.value <= marketo.CALLS
+    assert memory.baseline is not None
+    assert memory.baseline > 0
+    assert (changes.value, changes.baseline, changes.met) == (6, 6, True)

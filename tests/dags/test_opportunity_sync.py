@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
 
-TASKS = ["extract_children", "extract_parents", "transform", "validate", "publish", "export"]
+TASKS = ["extract_children", "extract_parents", "transform", "validate", "publish", "export", "load_marketo"]
 
 
 def test_the_project_has_exactly_these_dags_and_no_import_error(bag: DagBag) -> None:
@@ -58,6 +58,7 @@ def test_children_are_read_before_parents_and_only_the_warehouse_needs_all_of_th
         "validate": {"transform"},
         "publish": {"validate"},
         "export": {"validate", "publish"},
+        "load_marketo": {"publish"},
     }
     rules = {task.task_id: TriggerRule(task.trigger_rule).value for task in dag.tasks}
     assert rules == dict.fromkeys(TASKS, "all_success") | {"extract_parents": "all_done"}
@@ -76,7 +77,8 @@ def test_every_task_has_a_pool_a_timeout_retries_a_policy_and_a_notifier(dag: DA
     from opportunity_sync.retries import RetryTransientErrors
 
     pools = {task.task_id: task.pool for task in dag.tasks}
-    assert pools == {task: "dataverse" if task.startswith("extract") else "warehouse" for task in TASKS}
+    others = {"extract_children": "dataverse", "extract_parents": "dataverse", "load_marketo": "marketo"}
+    assert pools == dict.fromkeys(TASKS, "warehouse") | others
     for task in dag.tasks:
         assert task.retries == 3
         assert task.execution_timeout is not None

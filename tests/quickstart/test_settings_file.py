@@ -13,13 +13,18 @@ from quickstart.settings_file import SETTINGS_FILE, import_commands
 
 
 def _imported(tmp_path: Path, name: str) -> Any:
-    import_commands(SETTINGS_FILE, tmp_path, url="https://localhost:1234", ca_bundle="/data/ca.pem")
+    marketo = ("https://localhost:5678", "/data/marketo.pem")
+    import_commands(SETTINGS_FILE, tmp_path, url="https://localhost:1234", ca_bundle="/data/ca.pem", marketo=marketo)
     return json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_every_pool_the_dag_uses_is_imported_and_the_warehouse_has_one_slot(tmp_path: Path) -> None:
     pools = _imported(tmp_path, "pools")
-    assert {name: pool["slots"] for name, pool in pools.items()} == {"dataverse": 11, "warehouse": 1}
+    assert {name: pool["slots"] for name, pool in pools.items()} == {
+        "dataverse": 11,
+        "warehouse": 1,
+        "marketo": 1,
+    }
     files = [*(PROJECT / "dags").glob("*.py"), PROJECT / "plugins" / "opportunity_sync" / "release_tasks.py"]
     used = {name for path in files for name in re.findall(r'pool="(\w+)"', path.read_text(encoding="utf-8"))}
     assert used == set(pools)
@@ -40,10 +45,26 @@ def test_the_connection_has_the_stand_ins_own_application_and_tenant(tmp_path: P
     assert connection["extra"]["tenant"] == TENANT
 
 
-def test_the_connections_fields_are_the_hooks(tmp_path: Path) -> None:
-    hook = (PROJECT / "plugins" / "opportunity_sync" / "dataverse" / "hook.py").read_text(encoding="utf-8")
-    extra = _imported(tmp_path, "connections")["dataverse_default"]["extra"]
+@pytest.mark.parametrize("room", ["dataverse", "marketo"])
+def test_the_connections_fields_are_the_hooks(tmp_path: Path, room: str) -> None:
+    hook = (PROJECT / "plugins" / "opportunity_sync" / room / "hook.py").read_text(encoding="utf-8")
+    extra = _imported(tmp_path, "connections")[f"{room}_default"]["extra"]
     assert all(f"`{key}`" in hook for key in extra)
+
+
+def test_the_marketo_connection_is_the_stand_ins(tmp_path: Path) -> None:
+    from emulator.marketo.identity import CLIENT_ID, CLIENT_SECRET
+
+    connection = _imported(tmp_path, "connections")["marketo_default"]
+    assert (connection["host"], connection["port"]) == ("https://localhost:5678", None)
+    assert (connection["login"], connection["password"]) == (CLIENT_ID, CLIENT_SECRET)
+    assert connection["extra"]["ca_bundle"] == "/data/marketo.pem"
+
+
+def test_without_a_stand_in_for_marketo_its_connection_is_left_out(tmp_path: Path) -> None:
+    import_commands(SETTINGS_FILE, tmp_path, url="https://localhost:1234", ca_bundle="/data/ca.pem")
+    connections = json.loads((tmp_path / "connections.json").read_text(encoding="utf-8"))
+    assert list(connections) == ["dataverse_default"]
 
 
 def test_the_variable_of_the_alerts_exists_and_is_empty(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from opportunity_sync.tables import CORE, READ_ORDER, TYPED_LOOKUPS
 from opportunity_sync.warehouse import transform
 from tests.lakes import write_batch
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[2] / "sample_data"
 ENTITY_SETS = {
     "opportunity": "opportunities",
