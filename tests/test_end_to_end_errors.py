@@ -54,6 +54,7 @@ def test_a_wrong_secret_fails_at_once_says_so_by_mail_and_is_in_no_log(tmp_path:
         "validate": {("upstream_failed", 0)},
         "publish": {("upstream_failed", 0)},
         "export": {("upstream_failed", 0)},
+        "load_marketo": {("upstream_failed", 0)},
     }
     for path in settings.data.rglob("*"):
         if path.is_file() and path.parent != airflow_home(settings) / "import":

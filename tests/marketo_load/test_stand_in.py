@@ -6,7 +6,7 @@ import multiprocessing
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +174,37 @@ def test_nothing_is_written_into_an_instance_with_native_sync(settings: Settings
     with pytest.raises(NativeSyncOnError, match="native CRM sync on"):
         load_once(settings, credentials_of(instance))
     assert instance.records("opportunities") == []
+
+
+@pytest.mark.parametrize("field", ["dynamicsContactId", "externalPersonId"])
+def test_leads_are_found_by_a_field_that_holds_the_contact_id(
+    tmp_path: Path, instance: MarketoEmulator, edit_rules: Callable[[str, str], Path], field: str
+) -> None:
+    include = edit_rules("  field: email\n  column: email", f"  field: {field}\n  column: contact_id")
+    instance.upsert("leads", [{field: key("c1"), "email": "old@example.com"}])
+    settings = settings_for(tmp_path / "data", include=include)
+    roles = [role("o1", "c1"), role("o1", "c2")]
+    publish(
+        settings,
+        opportunities=[opportunity("o1")],
+        opportunity_contact_roles=roles,
+        contacts=[contact("c1"), contact("c2")],
+    )
+    assert load_once(settings, credentials_of(instance))[ROLES] == {"created": 1}
+    (lead,) = (each["id"] for each in instance.records("leads") if each.get(field) == key("c1"))
+    assert [each["leadId"] for each in instance.records(ROLES)] == [lead]
+
+
+def test_opportunities_and_companies_belong_together_where_both_are_mapped(
+    tmp_path: Path, instance: MarketoEmulator, edit_rules: Callable[[str, str], Path]
+) -> None:
+    edit_rules("load: false", "load: true")
+    include = edit_rules("    stage: state", "    stage: state\n    externalCompanyId: account_id")
+    settings = settings_for(tmp_path / "data", include=include)
+    accounts = [{"account_id": "a1", "name": "Contoso"}]
+    publish(settings, opportunities=[opportunity("o1", account_id="a1")], accounts=accounts)
+    load_once(settings, credentials_of(instance))
+    assert [each["externalCompanyId"] for each in instance.records("opportunities")] == [key("a1")]
+    assert [(each["externalCompanyId"], each["company"]) for each in instance.records("companies")] == [
+        (key("a1"), "Contoso")
+    ]
