@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,7 +63,7 @@ def test_up_listens_on_loopback_only_and_down_ends_it_all_although_the_scheduler
     listening = [
         connection.laddr
         for process in running
-        for connection in process.net_connections("inet")
+        for connection in _ask(partial(process.net_connections, "inet"), [])
         if connection.status == psutil.CONN_LISTEN
     ]
     assert len(listening) >= 2, "neither the UI nor the stand-in is listening"
@@ -86,8 +88,9 @@ def test_up_listens_on_loopback_only_and_down_ends_it_all_although_the_scheduler
     assert meanwhile.returncode == 1
     assert "make down" in meanwhile.stdout
 
-    schedulers = [process for process in running if "scheduler" in process.cmdline()]
-    workers = [process for process in running if process.ppid() in {scheduler.pid for scheduler in schedulers}]
+    schedulers = [process for process in running if "scheduler" in _ask(process.cmdline, [])]
+    parents = {scheduler.pid for scheduler in schedulers}
+    workers = [process for process in running if _ask(process.ppid, None) in parents]
     assert schedulers
     assert workers, "the scheduler has no local workers: this test shows nothing"
     for scheduler in schedulers:
@@ -154,3 +157,11 @@ def test_a_run_after_a_killed_one_ends_its_orphans_first(data: Path) -> None:
     again = _quickstart(data, "run")
     assert again.returncode == 0, again.stdout + again.stderr
     assert not any(orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE for orphan in orphans)
+
+
+def _ask(question: Callable[[], Any], if_ended: Any) -> Any:
+    """What a process says of itself; Airflow's short-lived children end between being listed and being asked."""
+    try:
+        return question()
+    except psutil.NoSuchProcess:
+        return if_ended
