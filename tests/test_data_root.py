@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 
-from opportunity_sync.data_root import FORMAT, open_data_root, warehouse_lock, write_atomically
+from opportunity_sync.data_root import FORMAT, copy_file, open_data_root, warehouse_lock, write_atomically
 from opportunity_sync.errors import DataRootError
 
 
@@ -69,3 +71,34 @@ def test_an_atomic_write_replaces_the_whole_text_and_leaves_nothing_beside_it(tm
     write_atomically(tmp_path / "a.json", "second")
     assert (tmp_path / "a.json").read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("refusal", [None, errno.EXDEV, errno.ENOSYS, "absent"])
+def test_a_copy_has_the_content_also_where_the_kernel_cannot_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | str | None
+) -> None:
+    content = os.urandom(3_000_001)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(content)
+    target.write_bytes(b"longer than nothing" * 1_000_000)
+
+    def refuse(*_: object) -> int:
+        raise OSError(refusal, "not here")
+
+    if refusal == "absent":
+        monkeypatch.delattr(os, "copy_file_range")
+    elif refusal is not None:
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    copy_file(source, target)
+    assert target.read_bytes() == content
+
+
+def test_a_full_disk_is_no_reason_to_copy_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "source").write_bytes(b"content")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    with pytest.raises(OSError, match="No space left"):
+        copy_file(tmp_path / "source", tmp_path / "target")

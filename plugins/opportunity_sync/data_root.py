@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from opportunity_sync.errors import DataRootError
 
 FORMAT = 1
 """Layout version of the data root; raised when an older product could misread it."""
+
+COPIED_AT_ONCE = 2**30
+CANNOT_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
+"""What copy_file_range(2) answers where the file systems do not support it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,23 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     aside.replace(path)
     sync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content as fast as the system can: shared blocks, or a copy inside the kernel.
+
+    `shutil.copyfile` goes through `sendfile` up to Python 3.13, which was ten times as slow here for a gigabyte.
+    """
+    with source.open("rb") as reading, target.open("wb") as writing:
+        try:
+            while os.copy_file_range(reading.fileno(), writing.fileno(), COPIED_AT_ONCE):
+                pass
+        except AttributeError:  # not on this system
+            shutil.copyfileobj(reading, writing)
+        except OSError as error:
+            if error.errno not in CANNOT_COPY:
+                raise
+            shutil.copyfile(source, target)
 
 
 def sync_file(path: Path) -> None:

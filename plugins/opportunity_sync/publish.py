@@ -11,10 +11,17 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from pathlib import Path
 
-from opportunity_sync.data_root import DataRoot, disk_errors, open_data_root, sync_file, sync_folder, warehouse_lock
+from opportunity_sync.data_root import (
+    DataRoot,
+    copy_file,
+    disk_errors,
+    open_data_root,
+    sync_file,
+    sync_folder,
+    warehouse_lock,
+)
 from opportunity_sync.diff import changes
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.history import rewrite_history
@@ -146,7 +153,7 @@ def _switch(root: DataRoot, database: Path) -> None:
         aside.hardlink_to(database)
     except OSError as error:
         log.info("publish: copying, because this file system has no hard links (%s)", error.strerror)
-        shutil.copyfile(database, aside)
+        copy_file(database, aside)
         aside.chmod(0o444)
         with aside.open("rb") as file:
             os.fsync(file.fileno())

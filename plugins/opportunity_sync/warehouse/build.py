@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from opportunity_sync import __version__
+from opportunity_sync.data_root import copy_file
 from opportunity_sync.history import Derived, write_history
 from opportunity_sync.release import (
     DATABASE,
@@ -108,7 +109,7 @@ def build_candidate(
     base = _base(connection, run, blueprint)
     database = folder / DATABASE
     if base is not None and blueprint.previous is not None:
-        shutil.copyfile(blueprint.previous / DATABASE, database)
+        copy_file(blueprint.previous / DATABASE, database)
         connection.execute(f"attach '{_escape(database)}' as candidate")
         connection.execute(f"set variable since_sequence = {base.sequence}")
         connection.execute(f"set variable live_day = date '{_day_of(base)}'")
