@@ -239,6 +239,33 @@ def test_after_a_rollback_the_history_goes_on_from_the_release_rolled_back_to(
     assert [row[0] for row in names_over_time(data.live_file)] == ["Deal 1", "Right"]
 
 
+def test_a_release_knows_the_rows_and_the_expectation_results_of_every_release_it_continues(
+    data: DataRoot, settings: Settings, lake: Lake
+) -> None:
+    small_organisation(lake)
+    shown: list[Row] = []
+    results: list[Row] = []
+    built = []
+    for number in range(3):
+        release = published(data, settings)
+        built.append(release.built)
+        counts = (f"(select count(*) from {table})" for table in MAIN_TABLES)
+        shown += query(data.live_file, f"select *, {', '.join(counts)} from release")
+        results += query(data.live_file, "select release_id, released_at, r.* from release, expectation_results as r")
+        assert query(data.live_file, "from releases order by release_id") == shown
+        assert _sorted(query(data.live_file, "from expectation_results_history")) == _sorted(results)
+        if number == 0:
+            write_batch(lake, "opportunity", mode="changes", deletes=["o1"], at=START + timedelta(hours=2))
+        else:
+            data.warehouse.unlink()
+    assert built == ["full", "incremental", "full"]
+    assert shown[0] != shown[1]
+    rollback(settings)
+    last = published(data, settings)
+    ids = [row[0] for row in shown[:2]] + [last.release_id]
+    assert query(data.live_file, "select release_id from releases order by release_id") == [(each,) for each in ids]
+
+
 def test_history_is_kept_for_the_days_that_were_asked_for(data: DataRoot, settings: Settings, lake: Lake) -> None:
     small_organisation(lake)
     first = next_release(data, settings)
@@ -253,12 +280,17 @@ def test_history_is_kept_for_the_days_that_were_asked_for(data: DataRoot, settin
             "update history.opportunities set valid_to = valid_to - interval 2 days where name = 'Deal 1'"
         )
         connection.execute("update history.beginning set began_at = began_at - interval 3 days")
+        connection.execute(
+            "update history.releases set released_at = released_at - interval 2 days where release_id = ?",
+            [first.release_id],
+        )
     data.warehouse.unlink()
     last = next_release(data, settings.model_copy(update={"history_days": 1}))
     file = file_of(data, last)
     assert [row[0] for row in names_over_time(file)] == ["Two", "Three"]
     (began_at,) = query(file, "select began_at from history.beginning")[0]
     assert began_at == naive(last.released_at) - timedelta(days=1)
+    assert query(file, "select count(*), bool_or(release_id = ?) from releases", first.release_id) == [(3, False)]
     assert query(file, "select count(*) from opportunities_as_of(?)", naive(first.released_at) - timedelta(days=2)) == [
         (0,)
     ]

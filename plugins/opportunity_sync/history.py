@@ -3,9 +3,10 @@
 It lives in the published file and is handed on from release to release, so it needs no warehouse. A release holds
 - `release_changes`: one row per changed row and release;
 - schema `history`: `beginning` (when the history begins), `<table>` (past versions with `valid_from` and `valid_to`)
-  and `<table>_since` (when the present version of a row appeared, for rows that changed since the beginning).
-The views `<table>_history` and the table macros `<table>_as_of` of `include/sql/` are built on these. What an update
-writes depends on the rows that changed, because present versions are not stored twice; it also reads all keys.
+  and `<table>_since` (when the present version of a row appeared, for rows that changed since the beginning),
+  `releases` and `expectation_results` (of the releases before this one).
+The views `releases` and `..._history` and the table macros `<table>_as_of` of `include/sql/` are built on these. What an
+update writes depends on the rows that changed, because present versions are not stored twice; it also reads all keys.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 VERSIONED = ("opportunities", "opportunity_contact_roles")
 """Tables whose past versions are kept."""
+
+PAST_RELEASES = {
+    "releases": "select release.*, "
+    + ", ".join(f"(select count(*) from {{catalog}}.main.{table}) as {table}" for table in MAIN_TABLES)
+    + " from {catalog}.main.release",
+    "expectation_results": "select release_id, released_at, results.* "
+    "from {catalog}.main.expectation_results as results cross join {catalog}.main.release",
+}
+"""What is kept of every release: tables of schema `history`, and how a release's rows come out of its file."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,9 @@ def write_history(
     """
     if derived is None:
         _hand_over(connection, release, has_previous=previous is not None)
+    if previous is not None:
+        for name, rows in PAST_RELEASES.items():
+            connection.execute(f"insert into candidate.history.{name} by name {rows.format(catalog='previous')}")
     counts = {}
     for table, keys in MAIN_TABLES.items():
         if previous is not None:
@@ -139,6 +152,11 @@ def _hand_over(connection: DuckDBPyConnection, release: Release, *, has_previous
         for name, nothing in sources.items():
             source = f"from previous.history.{name}" if f"history.{name}" in known else nothing
             connection.execute(f"create or replace table candidate.history.{name} as {source}")
+    for name, rows in PAST_RELEASES.items():
+        empty = f"select * from ({rows.format(catalog='candidate')}) where false"
+        connection.execute(f"create or replace table candidate.history.{name} as {empty}")
+        if f"history.{name}" in known:
+            connection.execute(f"insert into candidate.history.{name} by name from previous.history.{name}")
     connection.execute("delete from candidate.main.release_changes")
     if "main.release_changes" in known:
         connection.execute("insert into candidate.main.release_changes by name from previous.main.release_changes")
@@ -211,7 +229,8 @@ def _forget(connection: DuckDBPyConnection, release: Release, keep_days: int) ->
     for table in VERSIONED:
         connection.execute(f"delete from candidate.history.{table} where valid_to <= {limit}")
         connection.execute(f"delete from candidate.history.{table}_since where valid_from <= {limit}")
-    connection.execute(f"delete from candidate.main.release_changes where released_at <= {limit}")
+    for table in ("main.release_changes", *(f"history.{name}" for name in PAST_RELEASES)):
+        connection.execute(f"delete from candidate.{table} where released_at <= {limit}")
     connection.execute(f"update candidate.history.beginning set began_at = {limit} where began_at < {limit}")
 
 

@@ -34,7 +34,13 @@ PUBLISHED_TABLES = (
 )
 
 
-PUBLISHED_VIEWS = ("opportunities_history", "opportunity_contact_roles_history", "opportunity_explanations")
+PUBLISHED_VIEWS = (
+    "opportunities_history",
+    "opportunity_contact_roles_history",
+    "opportunity_explanations",
+    "releases",
+    "expectation_results_history",
+)
 PUBLISHED_MACROS = ("opportunities_as_of", "opportunity_contact_roles_as_of")
 
 MAIN_TABLES = {

@@ -66,7 +66,7 @@ UNSCOPED = ("release", "release_tables", "reconciliations", "expectation_results
 
 GONE = "Additional column that the table no longer has"
 
-INTERNAL = "What the views ..._history are made of; read those"
+INTERNAL = "What the views releases and ..._history are made of; read those"
 
 GROWING = "release_changes"
 """The mart that `history.py` fills."""
