@@ -5,8 +5,9 @@ It lives in the published file and is handed on from release to release, so it n
 - schema `history`: `beginning` (when the history begins), `<table>` (past versions with `valid_from` and `valid_to`)
   and `<table>_since` (when the present version of a row appeared, for rows that changed since the beginning),
   `releases` and `expectation_results` (of the releases before this one).
-The views `releases` and `..._history` and the table macros `<table>_as_of` of `include/sql/` are built on these. What an
-update writes depends on the rows that changed, because present versions are not stored twice; it also reads all keys.
+The views `releases` and `..._history` and the table macros `<table>_as_of` of `include/sql/` are built on these. What
+an update writes depends on the rows that changed, because present versions are not stored twice; it also reads all
+keys.
 """
 
 from __future__ import annotations
