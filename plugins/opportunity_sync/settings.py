@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     memory_limit: str = "2GB"
     """DuckDB memory limit of the transform; more spills to disk under the data root."""
+    incremental_memory_limit: str = "512MB"
+    """The same while only changed rows are derived: a larger one would only be filled with what is read once."""
     history_days: int | None = Field(default=None, ge=1)
     """Days after which earlier versions and changes are dropped from the history; unset: it is kept for good."""
     raw_days: int = Field(default=30, ge=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from datetime import UTC
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from opportunity_sync import __version__
@@ -18,6 +18,7 @@ from opportunity_sync.settings import Settings
 from opportunity_sync.tables import load_tables
 from opportunity_sync.warehouse.apply import apply_batches
 from opportunity_sync.warehouse.build import Blueprint, build_candidate
+from opportunity_sync.warehouse.live_copy import copying_live, week_of
 from opportunity_sync.warehouse.models import Model, load_models
 from opportunity_sync.warehouse.state import open_warehouse, warehouse_id
 from opportunity_sync.warehouse.views import create_views
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("opportunity_sync.warehouse")
 
 
-def transform(settings: Settings, run: Run) -> Release:
+def transform(settings: Settings, run: Run, *, now: datetime | None = None) -> Release:
     """Apply all new raw batches to the warehouse and build a candidate release.
+
+    Args:
+        settings: settings of the data root.
+        run: who asked for it, and the day that decides which connections are in effect.
+        now: when the release is built; the present time unless a history is made up, as for the documentation.
 
     Returns:
         The candidate: `published/candidates/<release_id>/` holds its DuckDB file, not yet validated.
@@ -44,18 +50,20 @@ def transform(settings: Settings, run: Run) -> Release:
     models = load_models(settings.sql)
     lake = Lake(root.raw)
     log.info("transform: started")
-    with disk_errors(root.path), warehouse_lock(root), open_warehouse(root, settings, lake) as connection:
-        applied = apply_batches(connection, lake)
-        additional = create_views(connection, selections, models)
+    with disk_errors(root.path), warehouse_lock(root):
         live = _live(root)
-        blueprint = Blueprint(
-            models=models,
-            additional=additional,
-            fingerprint=_fingerprint(connection, settings, run, models, additional),
-            live=live,
-            previous=continued_release(root, live),
-        )
-        release = build_candidate(connection, settings, run, blueprint, root.candidates)
+        with copying_live(root, live, run) as live_copy, open_warehouse(root, settings, lake) as connection:
+            applied = apply_batches(connection, lake)
+            additional = create_views(connection, selections, models)
+            blueprint = Blueprint(
+                models=models,
+                additional=additional,
+                fingerprint=_fingerprint(connection, settings, run, models, additional),
+                live=live,
+                live_copy=live_copy,
+                previous=continued_release(root, live),
+            )
+            release = build_candidate(connection, settings, run, blueprint, root.candidates, now)
     log.info(
         "transform: %d batches applied, candidate %s built (%s): %s",
         applied,
@@ -102,7 +110,7 @@ def _fingerprint(
     facts: dict[str, Any] = {
         "version": __version__,
         "warehouse": warehouse_id(connection),
-        "week": run.started_at.astimezone(UTC).isocalendar()[:2],
+        "week": week_of(run),
         "models": [model.sql for model in models.values()],
         "settings": [settings.customer_role, settings.stakeholder_categories, settings.role_when_missing],
         "views": views,

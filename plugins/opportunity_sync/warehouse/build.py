@@ -8,7 +8,6 @@ labels, connection roles and warehouse, which is what the fingerprint says.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from opportunity_sync import __version__
-from opportunity_sync.data_root import copy_file
 from opportunity_sync.history import Derived, write_history
 from opportunity_sync.release import (
     DATABASE,
@@ -30,6 +28,7 @@ from opportunity_sync.release import (
 )
 from opportunity_sync.settings import Settings
 from opportunity_sync.warehouse.apply import LOGGED_BATCHES
+from opportunity_sync.warehouse.live_copy import LiveCopy
 from opportunity_sync.warehouse.models import Model, in_schema
 from opportunity_sync.warehouse.state import naive_utc, sequence, warehouse_id
 
@@ -86,38 +85,32 @@ class Blueprint:
     """Per Dataverse table the descriptions of its additional columns."""
     fingerprint: str
     live: Release | None
+    live_copy: LiveCopy | None
+    """A copy of the live release, when it may be continued."""
     previous: Path | None
     """Folder of the release whose history is continued: the live one, or the newest kept one if that is damaged."""
 
 
 def build_candidate(
-    connection: DuckDBPyConnection, settings: Settings, run: Run, blueprint: Blueprint, candidates: Path
+    connection: DuckDBPyConnection,
+    settings: Settings,
+    run: Run,
+    blueprint: Blueprint,
+    candidates: Path,
+    now: datetime | None = None,
 ) -> Release:
     """Build `candidates/<release_id>/opportunities.duckdb` and its `release.json`.
 
     Args:
         connection: the warehouse, opened for writing, its views up to date.
     """
-    for leftover in candidates.glob("*"):  # the caller holds the lock, so nobody is building them
-        if not (leftover / "release.json").exists():
-            shutil.rmtree(leftover)
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     release_id = new_release_id(now)
     folder = candidates / release_id
     folder.mkdir(parents=True)
     _set_variables(connection, settings, run, release_id, now)
     base = _base(connection, run, blueprint)
-    database = folder / DATABASE
-    if base is not None and blueprint.previous is not None:
-        copy_file(blueprint.previous / DATABASE, database)
-        connection.execute(f"attach '{_escape(database)}' as candidate")
-        connection.execute(f"set variable since_sequence = {base.sequence}")
-        connection.execute(f"set variable live_day = date '{_day_of(base)}'")
-    else:
-        connection.execute(f"attach '{_escape(database)}' as candidate (storage_version '{STORAGE_VERSION}')")
     connection.execute("attach ':memory:' as scope")
-    if blueprint.previous is not None:
-        connection.execute(f"attach '{_escape(blueprint.previous / DATABASE)}' as previous (read_only)")
     release = Release(
         release_id=release_id,
         run_id=run.run_id,
@@ -132,7 +125,12 @@ def build_candidate(
         rows={},
     )
     try:
+        if base is not None:
+            connection.execute(f"set memory_limit = '{settings.incremental_memory_limit}'")
+            connection.execute(f"set variable since_sequence = {base.sequence}")
+            connection.execute(f"set variable live_day = date '{_day_of(base)}'")
         _prepare_scope(connection, blueprint.models, incremental=base is not None)
+        _attach(connection, blueprint, folder / DATABASE, incremental=base is not None)
         connection.execute("begin")
         _fill(connection, blueprint.models, incremental=base is not None)
         derived = {
@@ -158,10 +156,8 @@ def build_candidate(
         }
     finally:
         connection.execute("use warehouse")
-        connection.execute("detach scope")
-        connection.execute("detach candidate")
-        if blueprint.previous is not None:
-            connection.execute("detach previous")
+        for catalog in ("scope", "candidate", "previous"):
+            connection.execute(f"detach database if exists {catalog}")
     release = msgspec.structs.replace(release, rows=counts)
     write_release(folder, release)
     return release
@@ -170,7 +166,9 @@ def build_candidate(
 def _base(connection: DuckDBPyConnection, run: Run, blueprint: Blueprint) -> Release | None:
     """The live release, when an incremental build can start from it; else None."""
     live = blueprint.live
-    if live is None or live.warehouse_id != warehouse_id(connection) or live.fingerprint != blueprint.fingerprint:
+    if live is None or blueprint.live_copy is None:
+        return None
+    if live.warehouse_id != warehouse_id(connection) or live.fingerprint != blueprint.fingerprint:
         return None
     if run.started_at.astimezone(UTC).date() < _day_of(live):
         return None  # a run of an earlier day, tried again
@@ -185,6 +183,19 @@ def _base(connection: DuckDBPyConnection, run: Run, blueprint: Blueprint) -> Rel
     if touches_all[0] or changed[0] > INCREMENTAL_SHARE * live.rows["opportunities"] + 1_000:
         return None
     return live
+
+
+def _attach(connection: DuckDBPyConnection, blueprint: Blueprint, database: Path, *, incremental: bool) -> None:
+    """Attach the candidate's file as `candidate`: the copy of the live release, or a fresh one; and `previous`."""
+    if incremental and blueprint.live_copy is not None:
+        blueprint.live_copy.move_to(database)
+        connection.execute(f"attach '{_escape(database)}' as candidate")
+    else:
+        if blueprint.live_copy is not None:
+            blueprint.live_copy.drop()
+        connection.execute(f"attach '{_escape(database)}' as candidate (storage_version '{STORAGE_VERSION}')")
+    if blueprint.previous is not None:
+        connection.execute(f"attach '{_escape(blueprint.previous / DATABASE)}' as previous (read_only)")
 
 
 def _set_variables(

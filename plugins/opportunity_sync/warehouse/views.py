@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opportunity_sync.tables import CORE, READ_ORDER, TYPED_LOOKUPS, Selection
+from opportunity_sync.tables import CORE, CORE_CHOICES, READ_ORDER, TYPED_LOOKUPS, Selection
 from opportunity_sync.warehouse.models import Model, in_schema
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 CHOICES = frozenset({"Picklist", "State", "Status"})
-CORE_CHOICES = frozenset(
-    {"statecode", "statuscode", "salesstage", "category", "record1objecttypecode", "record2objecttypecode"}
-)
 SYNC_FILTER = "new_synctomkto"
 
 
