@@ -28,6 +28,7 @@ from opportunity_sync.release import (
 )
 from opportunity_sync.settings import Settings
 from opportunity_sync.warehouse.apply import LOGGED_BATCHES
+from opportunity_sync.warehouse.describe import comment, create_views
 from opportunity_sync.warehouse.live_copy import LiveCopy
 from opportunity_sync.warehouse.models import Model, in_schema
 from opportunity_sync.warehouse.state import naive_utc, sequence, warehouse_id
@@ -63,14 +64,8 @@ BY_RELATION = ("unresolved_references", "row_sources")
 UNSCOPED = ("release", "release_tables", "reconciliations", "expectation_results")
 """Marts about the release itself: always built as a whole."""
 
-GONE = "Additional column that the table no longer has"
-
-INTERNAL = "What the views releases and ..._history are made of; read those"
-
 GROWING = "release_changes"
 """The mart that `history.py` fills."""
-
-DATAVERSE_TABLE = {"opportunities": "opportunity", "contacts": "contact", "accounts": "account"}
 
 INCREMENTAL_SHARE = 0.1
 """When more than this share of the opportunities' number of keys changed, everything is derived anew."""
@@ -124,40 +119,38 @@ def build_candidate(
         history_of=blueprint.previous.name if blueprint.previous else "",
         rows={},
     )
-    try:
-        if base is not None:
-            connection.execute(f"set memory_limit = '{settings.incremental_memory_limit}'")
-            connection.execute(f"set variable since_sequence = {base.sequence}")
-            connection.execute(f"set variable live_day = date '{_day_of(base)}'")
-        _prepare_scope(connection, blueprint.models, incremental=base is not None)
-        _attach(connection, blueprint, folder / DATABASE, incremental=base is not None)
-        connection.execute("begin")
-        _fill(connection, blueprint.models, incremental=base is not None)
-        derived = {
-            table: Derived(SCOPED[table][0], f"scope.main.{SCOPED[table][1]}", f"scope.marts.{table}")
-            for table in MAIN_TABLES
-        }
-        write_history(
-            connection,
-            release,
-            blueprint.previous,
-            derived=derived if base else None,
-            keep_days=settings.history_days,
-        )
-        if base is None:  # else they are those of the copied release
-            _create_views(connection, blueprint.models)
-            _comment(connection, blueprint)
-        connection.execute("commit")
-        connection.execute("checkpoint candidate")
-        counts = {
-            table: connection.execute(f"select count(*) from candidate.{table}").fetchall()[0][0]
-            for table in PUBLISHED_TABLES
-            if table != "expectation_results"
-        }
-    finally:
-        connection.execute("use warehouse")
-        for catalog in ("scope", "candidate", "previous"):
-            connection.execute(f"detach database if exists {catalog}")
+    if base is not None:
+        connection.execute(f"set memory_limit = '{settings.incremental_memory_limit}'")
+        connection.execute(f"set variable since_sequence = {base.sequence}")
+        connection.execute(f"set variable live_day = date '{_day_of(base)}'")
+    _prepare_scope(connection, blueprint.models, incremental=base is not None)
+    _attach(connection, blueprint, folder / DATABASE, incremental=base is not None)
+    connection.execute("begin")
+    _fill(connection, blueprint.models, incremental=base is not None)
+    derived = {
+        table: Derived(SCOPED[table][0], f"scope.main.{SCOPED[table][1]}", f"scope.marts.{table}")
+        for table in MAIN_TABLES
+    }
+    write_history(
+        connection,
+        release,
+        blueprint.previous,
+        derived=derived if base else None,
+        keep_days=settings.history_days,
+    )
+    if base is None:  # else they are those of the copied release
+        create_views(connection, blueprint.models)
+        comment(connection, blueprint.models, blueprint.additional)
+    connection.execute("commit")
+    connection.execute("checkpoint candidate")
+    counts = {
+        table: connection.execute(f"select count(*) from candidate.{table}").fetchall()[0][0]
+        for table in PUBLISHED_TABLES
+        if table != "expectation_results"
+    }
+    connection.execute("use warehouse")
+    for catalog in ("scope", "candidate", "previous"):
+        connection.execute(f"detach database if exists {catalog}")
     release = msgspec.structs.replace(release, rows=counts)
     write_release(folder, release)
     return release
@@ -267,43 +260,6 @@ def _fill(connection: DuckDBPyConnection, models: dict[str, Model], *, increment
             key, ids = SCOPED[model.name]
             connection.execute(f"delete from {target} where {key} in (select id from scope.main.{ids})")
         connection.execute(f"insert into {target} by name from {rows}")
-
-
-def _create_views(connection: DuckDBPyConnection, models: dict[str, Model]) -> None:
-    connection.execute("use candidate")
-    for model in in_schema(models, "views"):
-        connection.execute(f"create or replace view candidate.main.{model.name} as {model.sql}")
-    for model in in_schema(models, "macros"):
-        connection.execute(f"create or replace macro candidate.main.{model.name}(moment) as table {model.sql}")
-
-
-def _comment(connection: DuckDBPyConnection, blueprint: Blueprint) -> None:
-    """Describe every table, view, macro and column inside the file."""
-    models = blueprint.models
-    for model in [*in_schema(models, "marts"), *in_schema(models, "views")]:
-        kind = "table" if model.schema == "marts" else "view"
-        relation = f"candidate.main.{model.name}"
-        connection.execute(f"comment on {kind} {relation} is '{_escape(model.description)}'")
-        shown = model.name.removesuffix("_history")
-        texts = blueprint.additional.get(DATAVERSE_TABLE.get(shown, ""), {}) | model.columns
-        if shown != model.name:
-            texts = models[f"marts.{shown}"].columns | texts
-        columns = connection.execute(
-            "select column_name from duckdb_columns() where database_name = 'candidate' and schema_name = 'main' "
-            "and table_name = ?",
-            [model.name],
-        ).fetchall()
-        for (column,) in columns:
-            text = texts.get(column, GONE) if kind == "view" else texts[column]
-            connection.execute(f"comment on column {relation}.\"{column}\" is '{_escape(text)}'")
-    for table, name in connection.execute(
-        "select table_name, column_name from duckdb_columns() where database_name = 'candidate' and "
-        "schema_name = 'history'"
-    ).fetchall():
-        connection.execute(f"comment on table candidate.history.{table} is '{INTERNAL}'")
-        connection.execute(f"comment on column candidate.history.{table}.\"{name}\" is '{INTERNAL}'")
-    for model in in_schema(models, "macros"):
-        connection.execute(f"comment on macro table candidate.main.{model.name} is '{_escape(model.description)}'")
 
 
 def _day_of(release: Release) -> date:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -25,7 +25,7 @@ class Model:
     sql: str
     description: str
     """First comment of the file: what the relation is, and its grain."""
-    columns: dict[str, str]
+    columns: dict[str, str] = field(hash=False)
     """Column to description; a star has none."""
     depends_on: frozenset[str]
     """Qualified names of the relations it reads, for example `staging.contacts`."""
