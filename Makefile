@@ -63,12 +63,17 @@ docs: $(READY) ## Write the generated pages
 docs-check: $(READY) ## Fail if a generated page is out of date
 	$(PYTHON) -m docs.generate --check
 
+.PHONY: browser
+browser: $(READY) ## Find a browser for the tests, or install one
+	@$(PYTHON) -m tests.browser.install
+
 .PHONY: test
-test: lint docs-check ## Everything: lint, format, types, generated pages, all tests
+test: lint docs-check browser ## Everything: lint, format, types, generated pages, all tests
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 .PHONY: check
-check: lint docs-check ## The same without the slow tests
+check: lint ## The same without the slow tests and the two pages of examples
+	$(PYTHON) -m docs.generate --check --quick
 	$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow"
 
 .PHONY: bench

@@ -18,6 +18,7 @@ from benchmarks.marketo import run_marketo
 from benchmarks.process import WORK
 from benchmarks.results import merge, show
 from benchmarks.scale import SCALES, say
+from benchmarks.viewing import run_viewing
 
 PARTS = {
     "extract": run_extract,
@@ -26,6 +27,7 @@ PARTS = {
     "backfill": run_backfill,
     "history": run_history,
     "marketo": run_marketo,
+    "pages": run_viewing,
 }
 
 

@@ -35,6 +35,8 @@ class Scale:
     """How long the service takes for one of these pages."""
     deals: int
     """Opportunities loaded into Marketo, with twice as many roles."""
+    page_rounds: int
+    """How often every page is asked for."""
 
     def __post_init__(self) -> None:
         if self.extract_rows % PAGE_SIZE or self.memory_rows % PAGE_SIZE:
@@ -56,6 +58,7 @@ SCALES = {
             window_pages=1,
             page_seconds=0.2,
             deals=5_000,
+            page_rounds=3,
         ),
         Scale(
             "full",
@@ -69,6 +72,7 @@ SCALES = {
             window_pages=6,
             page_seconds=1,
             deals=100_000,
+            page_rounds=20,
         ),
     )
 }

@@ -35,9 +35,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import Param, dag
 
 from opportunity_sync import steps
+from opportunity_sync.lineage_events import lineage_task
 from opportunity_sync.release_tasks import DEFAULT_ARGS, release_after
 from opportunity_sync.tables import CHILDREN, PARENTS, READ_ORDER
 
@@ -82,13 +83,14 @@ WINDOWS_AT_ONCE = 8
 def opportunity_backfill() -> None:
     """Wire the tasks; the module's docstring is the runbook."""
 
-    @task(execution_timeout=timedelta(minutes=10))
+    @lineage_task(execution_timeout=timedelta(minutes=10))
     def plan(tables: list[str], **context: Any) -> list[dict[str, Any]]:
         from airflow.sdk.configuration import conf
 
         return steps.plan_backfill(context["params"], tables, most=conf.getint("core", "max_map_length", fallback=1024))
 
-    @task(
+    @lineage_task(
+        "extract",
         pool="dataverse",
         max_active_tis_per_dag=WINDOWS_AT_ONCE,
         priority_weight=1,

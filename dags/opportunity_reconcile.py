@@ -40,9 +40,10 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
 from opportunity_sync import steps
+from opportunity_sync.lineage_events import lineage_task
 from opportunity_sync.release_tasks import DEFAULT_ARGS, release_after
 from opportunity_sync.tables import CHILDREN, PARENTS
 
@@ -66,7 +67,8 @@ from opportunity_sync.tables import CHILDREN, PARENTS
 def opportunity_reconcile() -> None:
     """Wire the tasks; the module's docstring is the runbook."""
 
-    @task(
+    @lineage_task(
+        "extract",
         pool="dataverse",
         priority_weight=1,
         weight_rule="absolute",  # in the pool, the hourly run's tables go first: they weigh what waits behind them
@@ -76,11 +78,11 @@ def opportunity_reconcile() -> None:
     def sweep(table: str, **context: Any) -> dict[str, Any]:
         return steps.sweep(table, context["dag_run"], context["params"])
 
-    @task(execution_timeout=timedelta(minutes=10))
+    @lineage_task(execution_timeout=timedelta(minutes=10))
     def report(children: Any, parents: Any) -> None:
         steps.report_drift([*children, *parents])
 
-    @task(pool="warehouse", execution_timeout=timedelta(hours=2))
+    @lineage_task(pool="warehouse", execution_timeout=timedelta(hours=2))
     def compact(**context: Any) -> dict[str, dict[str, int]]:
         return steps.compact(context["dag_run"])
 

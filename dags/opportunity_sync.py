@@ -48,10 +48,11 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, dag
 
 from opportunity_sync import steps
 from opportunity_sync.alerts import freshness_deadline
+from opportunity_sync.lineage_events import lineage_task
 from opportunity_sync.release_tasks import DEFAULT_ARGS, load_marketo, release_after
 from opportunity_sync.tables import CHILDREN, PARENTS
 
@@ -74,7 +75,12 @@ from opportunity_sync.tables import CHILDREN, PARENTS
 def opportunity_sync() -> None:
     """Wire the tasks; the module's docstring is the runbook."""
 
-    @task(pool="dataverse", execution_timeout=timedelta(hours=6), map_index_template="{{ task.op_kwargs['table'] }}")
+    @lineage_task(
+        "extract",
+        pool="dataverse",
+        execution_timeout=timedelta(hours=6),
+        map_index_template="{{ task.op_kwargs['table'] }}",
+    )
     def extract(table: str, **context: Any) -> dict[str, Any]:
         return steps.extract(table, context["dag_run"], context["params"])
 

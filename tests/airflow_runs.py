@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 
 from opportunity_sync.settings import PROJECT, Settings
 from quickstart import processes
@@ -13,8 +14,17 @@ from quickstart.settings_file import SETTINGS_FILE, import_commands
 from quickstart.stand_in import StandIn
 
 
-def airflow(settings: Settings, service: StandIn, *commands: list[str], owner: str) -> tuple[int, str]:
-    """Set that Airflow up, and run commands in it until one fails; gives exit code and log."""
+def airflow(
+    settings: Settings,
+    service: StandIn,
+    *commands: list[str],
+    owner: str,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
+    """Set that Airflow up, and run commands in it until one fails; gives exit code and log.
+
+    `variables` are added to its environment.
+    """
     log = logs(settings) / "airflow.log"
     imports = import_commands(
         SETTINGS_FILE, airflow_home(settings) / "import", url=service.url, ca_bundle=service.ca_bundle
@@ -31,7 +41,7 @@ def airflow(settings: Settings, service: StandIn, *commands: list[str], owner: s
                     json.dumps([["db", "migrate"], *imports, *commands]),
                 ],
                 owner=owner,
-                environment=environment(settings),
+                environment={**environment(settings), **(variables or {})},
                 folder=PROJECT,
                 output=output,
                 pass_fds=(events,),

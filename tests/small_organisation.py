@@ -14,7 +14,7 @@ import msgspec
 from opportunity_sync import warehouse
 from opportunity_sync.data_root import DataRoot, open_data_root
 from opportunity_sync.lake import Lake, Mode
-from opportunity_sync.release import DATABASE, Release, Run, write_release
+from opportunity_sync.release import DATABASE, QUALITY, Release, Run, write_release
 from opportunity_sync.settings import PROJECT, Settings
 from tests.lakes import write_batch
 
@@ -109,6 +109,7 @@ def let_pass(settings: Settings, release: Release) -> Release:
         connection.execute(
             "insert into expectation_results values ('marts', 'release', 'test', null, 'critical', true, 0, 1)"
         )
+    (folder / QUALITY).write_text(f"report of {release.release_id}", encoding="utf-8")
     validated = msgspec.structs.replace(release, validated=True, expectations_passed=1)
     write_release(folder, validated)
     return validated

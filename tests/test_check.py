@@ -22,10 +22,11 @@ from opportunity_sync.check import Finding, check, is_sound
 from opportunity_sync.cli import app
 from opportunity_sync.compact import compact
 from opportunity_sync.data_root import DataRoot, warehouse_lock
-from opportunity_sync.export import PARQUET, export
+from opportunity_sync.export import export
 from opportunity_sync.lake import Lake, Manifest
 from opportunity_sync.publish import publish
-from opportunity_sync.release import DATABASE, read_release, write_release
+from opportunity_sync.published import PARQUET
+from opportunity_sync.release import DATABASE, QUALITY, read_release, write_release
 from opportunity_sync.settings import PROJECT, Settings
 from tests.lakes import write_batch
 from tests.small_organisation import build, extract, let_pass, organisation, settings_for
@@ -88,7 +89,7 @@ def lake(root: DataRoot) -> Lake:
 
 
 def snapshot(path: Path) -> Mapping[str, tuple[int, int]]:
-    return {str(each): (each.stat().st_mtime_ns, each.stat().st_size) for each in sorted(path.rglob("*"))}
+    return {str(each): (each.lstat().st_mtime_ns, each.lstat().st_size) for each in sorted(path.rglob("*"))}
 
 
 def only(settings: Settings) -> Finding:
@@ -336,6 +337,21 @@ def test_live_file_that_is_a_copy_is_sound_and_one_that_differs_is_not(settings:
     assert found.what == f"is not the same as the file of release {releases(root)[-1].name}"
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_report_of_another_release_beside_the_live_file(settings: Settings, root: DataRoot, is_there: bool) -> None:
+    report = root.published / QUALITY
+    report.write_text("left by a run that was killed") if is_there else report.unlink()
+    found = only(settings)
+    assert (found.severity, found.where) == ("warning", "published/quality.html")
+    assert "is not the quality report of the live release" in found.what
+
+
+def test_a_live_release_of_a_version_without_reports_is_sound(settings: Settings, root: DataRoot) -> None:
+    for report in (root.published / QUALITY, *root.releases.glob(f"*/{QUALITY}")):
+        report.unlink()
+    assert check(settings) == []
+
+
 def test_column_and_table_without_description(settings: Settings, root: DataRoot) -> None:
     root.live_file.unlink()
     database = writable(releases(root)[-1] / DATABASE)
@@ -406,6 +422,15 @@ def test_missing_export_is_a_finding_once_it_is_late(settings: Settings, root: D
     write_release(folder, msgspec.structs.replace(release, released_at=release.released_at - timedelta(hours=2)))
     what = "was not exported as Parquet"
     assert seen(only(settings)) == ("warning", f"published/releases/{folder.name}", what)
+
+
+def test_parquet_link_that_leads_to_another_release(settings: Settings, root: DataRoot) -> None:
+    link = root.published / PARQUET
+    assert link.is_symlink()
+    link.unlink()
+    link.symlink_to(releases(root)[0] / PARQUET)
+    what = f"does not lead to the Parquet files of the live release {releases(root)[-1].name}"
+    assert seen(only(settings)) == ("warning", "published/parquet", what)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

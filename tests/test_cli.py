@@ -100,6 +100,7 @@ def test_status_shows_release_rows_freshness_expectations_and_batches(settings: 
         "rows           opportunity_contact_roles 44",
         "source         account: 22 rows, as of ",
         "expectations   1 passed, 0 failed",
+        f"quality report {settings.data}/published/quality.html",
     ):
         assert expected in result.stdout
     assert "NOT FRESH" not in result.stdout
@@ -116,6 +117,13 @@ def test_status_as_json_is_complete(settings: Settings) -> None:
     assert found["live"]["sources"]["contact"]["rows"] == 31
     assert found["live"]["sources"]["contact"]["is_fresh"] is True
     assert found["newest_batches"]["account"]["rows"] == 22
+    assert found["live"]["quality_report"] == f"{settings.data}/published/quality.html"
+
+
+def test_status_says_when_the_live_release_has_no_quality_report(settings: Settings) -> None:
+    (settings.data / "published" / "quality.html").unlink()
+    assert "quality report none" in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["live"]["quality_report"] is None
 
 
 def test_status_names_sources_that_are_not_fresh(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def test_the_runbook_names_every_dag_and_every_command_has_a_place_in_the_docume
 def test_every_environment_variable_in_the_documentation_is_read_somewhere() -> None:
     code = "".join(
         path.read_text(encoding="utf-8")
-        for folder in ("plugins", "dags", "quickstart")
+        for folder in ("plugins", "dags", "quickstart", "tests/browser")
         for path in (PROJECT / folder).rglob("*.py")
     )
     settings = set(

@@ -15,7 +15,7 @@ import pytest
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.errors import ReleaseError
 from opportunity_sync.publish import changes, live, publish, releases, rollback
-from opportunity_sync.release import DATABASE, Release, write_release
+from opportunity_sync.release import DATABASE, QUALITY, Release, write_release
 from opportunity_sync.settings import Settings
 from tests.small_organisation import OPPORTUNITIES, build, extract, let_pass, organisation
 
@@ -158,7 +158,7 @@ def test_without_hard_links_the_file_is_copied(
     assert live(settings) == second
     assert root.live_file.stat().st_nlink == 1
     assert stat.S_IMODE(root.live_file.stat().st_mode) == 0o444
-    assert [path.name for path in root.published.iterdir() if path.is_file()] == [DATABASE]
+    assert sorted(path.name for path in root.published.iterdir() if path.is_file()) == [DATABASE, QUALITY]
 
 
 def test_only_the_newest_releases_are_kept(candidate: tuple[Settings, Release]) -> None:
@@ -221,6 +221,38 @@ def test_rollback_goes_to_the_next_older_release(candidate: tuple[Settings, Rele
     assert rollback(settings) == first
     assert rollback(settings, third.release_id) == third
     assert live_id(settings) == third.release_id
+
+
+def test_the_report_beside_the_live_file_is_that_of_the_live_release(candidate: tuple[Settings, Release]) -> None:
+    settings, first = candidate
+    shown = DataRoot(settings.data).published / QUALITY
+    publish(settings, first.release_id)
+    assert shown.read_text() == f"report of {first.release_id}"
+    second = publish(settings, next_candidate(settings).release_id)
+    assert shown.read_text() == f"report of {second.release_id}"
+
+    rollback(settings)
+    assert shown.read_text() == f"report of {first.release_id}"
+
+    shown.write_text("left by a run that was killed")
+    publish(settings, first.release_id)
+    assert shown.read_text() == f"report of {first.release_id}"
+
+
+def test_no_report_of_another_release_stays_beside_a_release_that_has_none(
+    candidate: tuple[Settings, Release],
+) -> None:
+    settings, first = candidate
+    root = DataRoot(settings.data)
+    (root.candidates / first.release_id / QUALITY).unlink()
+    publish(settings, first.release_id)
+    assert not (root.published / QUALITY).exists()
+    publish(settings, next_candidate(settings).release_id)
+    assert (root.published / QUALITY).exists()
+
+    rollback(settings)
+
+    assert not (root.published / QUALITY).exists()
 
 
 def test_a_run_after_a_rollback_publishes_newer_data_again(candidate: tuple[Settings, Release]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.publish import live, publish, releases
-from opportunity_sync.release import DATABASE, Release
+from opportunity_sync.release import DATABASE, QUALITY, Release
 from opportunity_sync.settings import Settings
 from tests.small_organisation import build, extract, let_pass, organisation, settings_for
 
@@ -83,6 +83,7 @@ def test_a_publication_killed_anywhere_leaves_old_or_new_and_the_next_repairs(
         assert publish(killed, new.release_id) == new
         assert live(killed) == new
         assert releases(killed) == [new]
+        assert (DataRoot(data).published / QUALITY).read_text() == f"report of {new.release_id}"
         assert leftovers(data) == []
         shutil.rmtree(data)
     assert seen == {old.release_id, new.release_id}

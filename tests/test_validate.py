@@ -14,7 +14,7 @@ import pytest
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.errors import ReleaseError, ValidationFailedError
 from opportunity_sync.publish import live, publish
-from opportunity_sync.release import DATABASE, Release, read_release, write_release
+from opportunity_sync.release import DATABASE, QUALITY, Release, read_release, write_release
 from opportunity_sync.settings import Settings
 from opportunity_sync.validate import validate
 from tests.lakes import identity
@@ -101,6 +101,8 @@ def test_a_critical_failure_stops_the_release_and_leaves_the_live_one(
     ]
     text = str(failure.value)
     assert str(failed / "validation.json") in text
+    assert str(failed / QUALITY) in text
+    assert "Refused: 2 critical expectations of" in (failed / QUALITY).read_text()
     assert str(identity("o7")) in text
     assert "expect_column_values_to_be_in_set (account_rule)  1 of 40 rows" in text
     assert not failure.value.transient
@@ -116,10 +118,11 @@ def test_neither_message_nor_report_holds_personal_data(
     with pytest.raises(ValidationFailedError) as failure:
         validate(settings, release.release_id)
 
-    report = DataRoot(settings.data).published / "failed" / release.release_id / "validation.json"
-    for text in (str(failure.value), report.read_text(), caplog.text):
-        assert not [word for word in ("Secret", "secret", "@", "Account 1", "Deal") if word in text]
-    assert str(identity("c1")) in report.read_text()
+    folder = DataRoot(settings.data).published / "failed" / release.release_id
+    reports = [(folder / name).read_text() for name in ("validation.json", QUALITY)]
+    for text in (str(failure.value), *reports, caplog.text):
+        assert not [word for word in ("Secret", "secret", "@example", "Account 1", "Deal") if word in text]
+    assert [str(identity("c1")) in report for report in reports] == [True, True]
 
 
 def test_a_failed_candidate_can_be_validated_again(candidate: tuple[Settings, Release]) -> None:
@@ -291,4 +294,7 @@ def test_validation_opens_no_connection_prints_nothing_and_leaves_no_other_file(
 
     printed = "".join(capfd.readouterr()).splitlines()
     assert [line for line in printed if "validate: " not in line] == []  # our own log may be shown
-    assert set(tmp_path.rglob("*")) - before == {folder_of(settings, release) / "validation.json"}
+    assert set(tmp_path.rglob("*")) - before == {
+        folder_of(settings, release) / "validation.json",
+        folder_of(settings, release) / QUALITY,
+    }

@@ -287,6 +287,7 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
                 f"  {each['severity']}: {each['relation']} {each['expectation']} {each['column_name'] or ''}".rstrip()
                 for each in live["failed_expectations"]
             ),
+            f"quality report {live['quality_report'] or 'none'}",
         ]
     for table, batch in found["newest_batches"].items():
         text = f"{batch['batch']}, {batch['rows']} rows, {batch['deletes']} deletes" if batch else "none yet"

@@ -49,36 +49,45 @@ def explain(settings: Settings, opportunity_id: str) -> dict[str, Any]:
     if release is None:
         raise _unknown("There is no release yet", "Run the DAG opportunity_sync first")
     with duckdb.connect(str(root.live_file), read_only=True) as connection:
-        found = _rows(
-            connection,
-            """
-            select
-                opportunity_id, name, account_id, account_name, account_rule, customer_id, customer_type,
-                modified_at, version_number
-            from opportunities where opportunity_id = ?
-            """,
-            key,
-        )
-        if not found:
-            raise _gone(connection, key)
-        roles = _rows(
-            connection,
-            """
-            select contact_id, full_name, role, role_source, is_primary, connected_at
-            from opportunity_contact_roles left join contacts using (contact_id)
-            where opportunity_id = ? order by is_primary desc, role, contact_id
-            """,
-            key,
-        )
-        steps = _rows(
-            connection,
-            """
-            select step, topic, relation, id, outcome, explanation, raw_batch, read_at
-            from opportunity_explanations where opportunity_id = ? order by step, position, id
-            """,
-            key,
-        )
-    return {"release_id": release.release_id, "opportunity": found[0], "contact_roles": roles, "steps": steps}
+        return {"release_id": release.release_id, **facts(connection, key)}
+
+
+def facts(connection: DuckDBPyConnection, key: UUID) -> dict[str, Any]:
+    """What explains one opportunity, as `explain` gives it, from a release that is open already.
+
+    Raises:
+        UnknownOpportunityError: no opportunity of this release has that id.
+    """
+    found = _rows(
+        connection,
+        """
+        select
+            opportunity_id, name, account_id, account_name, account_rule, customer_id, customer_type,
+            modified_at, version_number
+        from opportunities where opportunity_id = ?
+        """,
+        key,
+    )
+    if not found:
+        raise _gone(connection, key)
+    roles = _rows(
+        connection,
+        """
+        select contact_id, full_name, role, role_source, is_primary, connected_at
+        from opportunity_contact_roles left join contacts using (contact_id)
+        where opportunity_id = ? order by is_primary desc, role, contact_id
+        """,
+        key,
+    )
+    steps = _rows(
+        connection,
+        """
+        select step, topic, relation, id, outcome, explanation, raw_batch, read_at
+        from opportunity_explanations where opportunity_id = ? order by step, position, id
+        """,
+        key,
+    )
+    return {"opportunity": found[0], "contact_roles": roles, "steps": steps}
 
 
 def lines(found: dict[str, Any]) -> list[str]:

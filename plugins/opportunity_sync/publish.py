@@ -2,13 +2,14 @@
 
 The order of steps, each durable before the next: the candidate's files are synced, its folder is renamed to
 `releases/<release_id>`, and `published/opportunities.duckdb` is replaced by a hard link to its DuckDB
-file (a copy where the file system has no hard links). Only the last step changes which release is live, and readers
-that have the old file open keep it. After a kill at any point the old or the new release is live, and calling `publish`
-again goes on where it stopped.
+file (a copy where the file system has no hard links). Only that step changes which release is live, and readers
+that have the old file open keep it. Then `published/quality.html` is replaced by that release's report. After a kill at
+any point the old or the new release is live, and calling `publish` again goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from opportunity_sync.data_root import (
     sync_file,
     sync_folder,
     warehouse_lock,
+    write_atomically,
 )
 from opportunity_sync.diff import changes
 from opportunity_sync.errors import ReleaseError
@@ -31,9 +33,10 @@ from opportunity_sync.published import (
     is_superseded,
     kept_releases,
     live_or_none,
+    show_parquet,
     tidy,
 )
-from opportunity_sync.release import DATABASE, Release, live_release, read_release
+from opportunity_sync.release import DATABASE, QUALITY, Release, live_release, read_release
 from opportunity_sync.settings import Settings
 
 __all__ = ["changes", "live", "publish", "releases", "rollback"]
@@ -69,7 +72,7 @@ def publish(settings: Settings, release_id: str) -> Release:
             (root.candidates / release_id).rename(folder)
             sync_folder(root.releases)
             sync_folder(root.candidates)
-        _switch(root, folder / DATABASE)
+        _switch(root, folder)
         tidy(root, keep=settings.releases_kept, live_id=release_id)
     counts = ", ".join(f"{table} {count}" for table, count in candidate.rows.items())
     log.info("publish: %s is live: %s", release_id, counts)
@@ -118,7 +121,8 @@ def rollback(settings: Settings, release_id: str | None = None) -> Release:
             )
         folder = root.releases / found[0].release_id
         check_complete(folder, found[0])
-        _switch(root, folder / DATABASE)
+        _switch(root, folder)
+        show_parquet(root, found[0].release_id)
     log.info("publish: rolled back from %s to %s", present.release_id if present else "nothing", found[0].release_id)
     return found[0]
 
@@ -142,10 +146,21 @@ def _finish(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _switch(root: DataRoot, database: Path) -> None:
+def _switch(root: DataRoot, folder: Path) -> None:
+    """Make the release in `folder` the live one, with its quality report."""
+    for name in (DATABASE, QUALITY):
+        for leftover in root.published.glob(f".{name}.*"):
+            leftover.unlink()
+    _switch_file(root, folder / DATABASE)
+    report, shown = folder / QUALITY, root.published / QUALITY
+    if not report.exists():  # a release of a version that wrote none
+        shown.unlink(missing_ok=True)
+    elif not shown.exists() or not filecmp.cmp(report, shown, shallow=False):
+        write_atomically(shown, report.read_text(encoding="utf-8"))
+
+
+def _switch_file(root: DataRoot, database: Path) -> None:
     """Replace the live file by `database`. (Renaming a link over another link to the same file does nothing.)"""
-    for leftover in root.published.glob(f".{DATABASE}.*"):
-        leftover.unlink()
     if root.live_file.exists() and root.live_file.samefile(database):
         return
     aside = root.published / f".{DATABASE}.{os.getpid()}"

@@ -6,6 +6,7 @@ Which release is live has one truth: the file `published/opportunities.duckdb` i
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from opportunity_sync.release import DATABASE, Release, live_release, read_relea
 
 FAILED_KEPT = 3
 """Candidates that failed validation and stay on disk for a look."""
+PARQUET = "parquet"
+"""Folder of a release's Parquet files, and the link `published/parquet` to those of the live release."""
 ABANDONED_AFTER_SECONDS = 24 * 3600
 """A candidate this old belongs to a run that ended long ago."""
 
@@ -55,6 +58,28 @@ def continued_release(root: DataRoot, live: Release | None) -> Path | None:
             continue
         return folder
     return None
+
+
+def show_parquet(root: DataRoot, release_id: str) -> None:
+    """Let `published/parquet` lead to the Parquet files of a release, in one step; without any, let it lead nowhere.
+
+    A relative link: it stays right where the folder is mounted or shared under another name.
+    """
+    link = root.published / PARQUET
+    if not (root.releases / release_id / PARQUET).exists():
+        link.unlink(missing_ok=True)
+        log.warning("publish: release %s has no Parquet files: clear the task `export` of its run", release_id)
+        return
+    aside = root.published / f".{PARQUET}.{os.getpid()}"
+    for leftover in root.published.glob(f".{PARQUET}.*"):
+        leftover.unlink()
+    try:
+        aside.symlink_to(Path(root.releases.name) / release_id / PARQUET, target_is_directory=True)
+    except OSError as error:
+        log.warning("publish: no published/%s: this file system has no symbolic links (%s)", PARQUET, error.strerror)
+        return
+    aside.replace(link)
+    sync_folder(root.published)
 
 
 def is_superseded(candidate: Release, live: Release | None) -> bool:

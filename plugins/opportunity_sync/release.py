@@ -16,6 +16,8 @@ from opportunity_sync.data_root import DataRoot, write_atomically
 from opportunity_sync.errors import ReleaseError
 
 DATABASE = "opportunities.duckdb"
+QUALITY = "quality.html"
+"""The quality report: of each release in its folder, of the live one beside the live file too."""
 PUBLISHED_TABLES = (
     "opportunities",
     "opportunity_contact_roles",

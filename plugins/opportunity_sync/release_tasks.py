@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Metadata, task
+from airflow.sdk import Metadata
 from airflow.sdk.exceptions import AirflowSkipException
 
 from opportunity_sync import steps
 from opportunity_sync.alerts import report_failure
 from opportunity_sync.assets import PUBLISHED
+from opportunity_sync.lineage_events import lineage_task
 from opportunity_sync.retries import RetryTransientErrors
 
 DEFAULT_ARGS: dict[str, Any] = {
@@ -25,31 +26,31 @@ DEFAULT_ARGS: dict[str, Any] = {
 """`default_args` of every DAG."""
 
 
-@task(pool="warehouse", execution_timeout=timedelta(hours=2))
+@lineage_task("transform", pool="warehouse", execution_timeout=timedelta(hours=2))
 def transform(**context: Any) -> str:
     """Apply new batches and build a candidate; returns its release id."""
     return steps.transform(context["dag_run"])
 
 
-@task(pool="warehouse", execution_timeout=timedelta(hours=1))
+@lineage_task("validate", pool="warehouse", execution_timeout=timedelta(hours=1))
 def validate(release_id: Any) -> str:
     """Validate a candidate; returns the same release id."""
     return steps.validate(release_id)
 
 
-@task(pool="warehouse", execution_timeout=timedelta(minutes=30), outlets=[PUBLISHED])
+@lineage_task("publish", pool="warehouse", execution_timeout=timedelta(minutes=30), outlets=[PUBLISHED])
 def publish(release_id: Any) -> Any:
     """Make a validated candidate the live release, and tell Airflow about it."""
     yield Metadata(PUBLISHED, steps.publish(release_id))
 
 
-@task(pool="warehouse", execution_timeout=timedelta(minutes=30))
+@lineage_task(pool="warehouse", execution_timeout=timedelta(minutes=30))
 def export(release_id: Any) -> None:
     """Write a published release as Parquet."""
     steps.export(release_id)
 
 
-@task(pool="marketo", execution_timeout=timedelta(hours=2))
+@lineage_task(pool="marketo", execution_timeout=timedelta(hours=2))
 def load_marketo(**context: Any) -> Any:
     """Load the live release into Marketo; skipped without a connection to an instance."""
     loaded = steps.load_marketo(context["params"])

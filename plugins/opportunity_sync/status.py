@@ -8,7 +8,7 @@ from typing import Any
 
 from opportunity_sync.data_root import open_data_root
 from opportunity_sync.lake import Lake, Manifest
-from opportunity_sync.release import Release, live_release
+from opportunity_sync.release import QUALITY, Release, live_release
 from opportunity_sync.settings import Settings
 from opportunity_sync.tables import READ_ORDER
 
@@ -72,7 +72,9 @@ def _batch(manifest: Manifest) -> dict[str, Any]:
 def _live(settings: Settings, live: Release, now: datetime) -> dict[str, Any]:
     import duckdb
 
-    with duckdb.connect(str(open_data_root(settings.data).live_file), read_only=True) as connection:
+    root = open_data_root(settings.data)
+    report = root.published / QUALITY
+    with duckdb.connect(str(root.live_file), read_only=True) as connection:
         sources = connection.execute(
             "select table_name, rows, as_of, last_batch from release_tables order by table_name"
         ).fetchall()
@@ -93,6 +95,7 @@ def _live(settings: Settings, live: Release, now: datetime) -> dict[str, Any]:
         "rows": live.rows,
         "expectations_passed": live.expectations_passed,
         "expectations_failed": live.expectations_failed,
+        "quality_report": str(report) if report.exists() else None,
         "failed_expectations": [dict(zip(names, row, strict=True)) for row in failed],
         "sources": {
             table: {

@@ -35,7 +35,7 @@ def extract(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str,
         params: `full_read` asks for all rows, which also finds deletes that change tracking did not report.
 
     Returns:
-        `table`, `batch`, `mode`, `rows` and `deletes` of the batch written.
+        `table`, `batch`, `mode`, `rows` and `deletes` of the batch written, and the URL of the `organization`.
     """
     from opportunity_sync.data_root import open_data_root
     from opportunity_sync.dataverse.hook import DataverseHook
@@ -55,7 +55,7 @@ def extract(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str,
             batch = extract_full(client, selection, lake, settings, dag_run.run_id)
         else:
             batch = extract_scheduled(client, selection, lake, settings, dag_run.run_id)
-    return _pointer(batch)
+    return _pointer(batch, client.organization_url)
 
 
 def plan_backfill(params: Mapping[str, Any], tables: Collection[str], *, most: int) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def extract_window(window: Mapping[str, Any], dag_run: DagRun) -> dict[str, Any]
     root = open_data_root(settings.data)
     with DataverseHook().client(settings) as client:
         batch = read_window(client, selection, root, settings, dag_run.run_id, wanted, since=dag_run.run_after)
-    return _pointer(batch)
+    return _pointer(batch, client.organization_url)
 
 
 def sweep(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def sweep(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str, A
         params: `accept_gone` allows any number of rows to be gone.
 
     Returns:
-        `table`, `batch`, and `report`: the fields of `lake.Reconciliation` as plain values.
+        `table`, `batch` and `organization` as of `extract`, and `report`: the fields of `lake.Reconciliation` as plain
+        values.
     """
     import msgspec
 
@@ -123,7 +124,8 @@ def sweep(table: str, dag_run: DagRun, params: Mapping[str, Any]) -> dict[str, A
     accept_gone = bool(params.get("accept_gone"))
     with DataverseHook().client(settings) as client:
         batch = reconcile(client, selection, settings, dag_run.run_id, accept_gone=accept_gone)
-    return {"table": table, "batch": batch.batch, "report": msgspec.to_builtins(batch.reconciliation)}
+    report = msgspec.to_builtins(batch.reconciliation)
+    return {"table": table, "batch": batch.batch, "organization": client.organization_url, "report": report}
 
 
 def report_drift(swept: Iterable[Mapping[str, Any]]) -> None:
@@ -231,11 +233,12 @@ def compact(dag_run: DagRun) -> dict[str, dict[str, int]]:
     return {each.pop("table"): each for each in done}
 
 
-def _pointer(batch: Manifest) -> dict[str, Any]:
+def _pointer(batch: Manifest, organization: str) -> dict[str, Any]:
     return {
         "table": batch.table,
         "batch": batch.batch,
         "mode": batch.mode,
         "rows": batch.rows,
         "deletes": batch.deletes,
+        "organization": organization,
     }

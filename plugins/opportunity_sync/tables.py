@@ -86,6 +86,11 @@ CORE: Mapping[str, Mapping[str, str]] = {
 }
 """Columns that `include/sql/staging/` reads, with their DuckDB types; the first one of each table is its key."""
 
+CORE_CHOICES = frozenset(
+    {"statecode", "statuscode", "salesstage", "category", "record1objecttypecode", "record2objecttypecode"}
+)
+"""Core columns with a list of choices: views have `<name>_code` with the value and `<name>` with its label."""
+
 TYPED_LOOKUPS = frozenset({"customerid", "ownerid", "parentcustomerid", "record1id", "record2id"})
 """Core lookups with several possible target tables: `<name>_type` holds the target table's logical name."""
 

@@ -15,7 +15,8 @@ from opportunity_sync.data_root import DataRoot, open_data_root, warehouse_lock,
 from opportunity_sync.errors import ValidationFailedError
 from opportunity_sync.expectations import Outcome, Suite
 from opportunity_sync.published import failed_folder, is_superseded, live_or_none, set_aside
-from opportunity_sync.release import DATABASE, Release, read_release, write_release
+from opportunity_sync.quality import write_quality
+from opportunity_sync.release import DATABASE, QUALITY, Release, read_release, write_release
 from opportunity_sync.settings import Settings
 
 SHOWN_KEYS = 3
@@ -33,11 +34,16 @@ class Part:
     suites: Sequence[Suite]
 
 
-def validate(settings: Settings, release_id: str) -> Release:
-    """Validate a candidate: fill its table `expectation_results`, write its `validation.json`, update `release.json`.
+def validate(settings: Settings, release_id: str, *, now: datetime | None = None) -> Release:
+    """Validate a candidate: fill its table `expectation_results`, write `validation.json` and `quality.html` beside it.
 
     A candidate that failed earlier (`published/failed/<release_id>`) is taken back and validated again; one that is
     already published, or that holds older data than the live release, is returned as it is.
+
+    Args:
+        settings: settings of the data root.
+        release_id: the candidate.
+        now: the moment that freshness is measured at; the present time unless a history is made up.
 
     Returns:
         The candidate, with `validated` true.
@@ -60,7 +66,7 @@ def validate(settings: Settings, release_id: str) -> Release:
             log.info("validate: %s is superseded by the live release", release_id)
             return release
         log.info("validate: %s started", release_id)
-        outcomes = check(settings, plan(settings, root, release, live))
+        outcomes = check(settings, plan(settings, root, release, live, now))
         _record(folder, outcomes)
         _write_report(folder, release, outcomes)
         release = msgspec.structs.replace(
@@ -69,6 +75,7 @@ def validate(settings: Settings, release_id: str) -> Release:
             expectations_passed=sum(outcome.success for outcome in outcomes),
             expectations_failed=sum(not outcome.success for outcome in outcomes),
         )
+        write_quality(settings, folder, release, outcomes, live, now or datetime.now(UTC))
         write_release(folder, release)
         for outcome in outcomes:
             if not outcome.success and not outcome.stops:
@@ -84,7 +91,9 @@ def validate(settings: Settings, release_id: str) -> Release:
     return release
 
 
-def plan(settings: Settings, root: DataRoot, release: Release, live: Release | None) -> list[Part]:
+def plan(
+    settings: Settings, root: DataRoot, release: Release, live: Release | None, now: datetime | None = None
+) -> list[Part]:
     """What is expected of a candidate and of the warehouse it was built from.
 
     Staging is looked at only while the warehouse still holds exactly the batches that the candidate was built from.
@@ -106,7 +115,7 @@ def plan(settings: Settings, root: DataRoot, release: Release, live: Release | N
         minimum_rows_share=settings.minimum_rows_share,
         freshness_hours=settings.freshness_hours,
         unresolved_share=settings.unresolved_share,
-        now=datetime.now(UTC),
+        now=now or datetime.now(UTC),
     )
     candidate = root.candidates / release.release_id / DATABASE
     return [*parts, Part(candidate, "main", [*marts.suites(), *whole.suites(expected)])]
@@ -224,5 +233,5 @@ def _failure(release: Release, outcomes: Sequence[Outcome], folder: Path) -> Val
     return ValidationFailedError(
         f"Release {release.release_id}: {len(failed)} of {len(outcomes)} expectations failed critically:\n{listed}",
         state=f"\nIt was not published, the live release is unchanged; the candidate is in {folder}",
-        action=f"See {folder / 'validation.json'} for all results and more keys{hint}",
+        action=f"See {folder / QUALITY}, or for machines {folder / 'validation.json'}, for all results and keys{hint}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from benchmarks import backfill, building, extraction, history, marketo, peers, process
+from benchmarks import backfill, building, extraction, history, marketo, peers, process, viewing
 from benchmarks.columns import OPPORTUNITY, TABLES
 from benchmarks.metadata import entity_definitions
 from benchmarks.organization import Size, prepare
@@ -31,6 +31,7 @@ TINY = Scale(
     window_pages=2,
     page_seconds=0.2,
     deals=1_000,
+    page_rounds=2,
 )
 
 
@@ -44,6 +45,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (backfill, {"FOLDER": "backfill"}),
         (history, {"FOLDER": "history"}),
         (marketo, {"FOLDER": "marketo"}),
+        (viewing, {"FOLDER": "viewing", "DATA": "viewing/data", "INCLUDE": "viewing/include"}),
         (building, {"FOLDER": "build", "DATA": "build/data", "INCLUDE": "build/include"}),
     ):
         for name, folder in names.items():
@@ -134,6 +136,17 @@ def test_an_hour_of_history_is_measured_by_size_and_by_changes(work: Path) -> No
     assert size.ratio == pytest.approx(size.value / (size.baseline or 0))
     assert more.ratio == pytest.approx(more.value / (more.baseline or 0))
     assert not (work / "history").exists()
+
+
+@pytest.mark.slow
+def test_every_page_is_measured_while_one_release_is_live_and_while_releases_are_replaced(work: Path) -> None:
+    steady, steady_ratio, swapped, swapped_ratio = viewing.run_viewing(TINY)
+    for page, ratio in ((steady, steady_ratio), (swapped, swapped_ratio)):
+        assert page.target == "<= 0.3"
+        assert ratio.ratio == pytest.approx(page.value / (ratio.baseline or 0))
+        assert "worst of all 20 requests" in page.note
+    assert steady.name != swapped.name
+    assert not (work / "viewing").exists()
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_the_kind_of_run_decides_how_a_table_is_read(
 @pytest.mark.usefixtures("organisation")
 def test_what_travels_between_tasks_is_small_and_plain() -> None:
     pointer = steps.extract("account", _dag_run("scheduled"), {})
-    assert sorted(pointer) == ["batch", "deletes", "mode", "rows", "table"]
+    assert sorted(pointer) == ["batch", "deletes", "mode", "organization", "rows", "table"]
     assert (pointer["table"], pointer["rows"], pointer["deletes"]) == ("account", 16, 0)
     assert len(json.dumps(pointer)) < 500
 
@@ -107,7 +107,7 @@ def test_a_sweep_travels_to_the_asset_event_and_to_the_report(organisation: Emul
     organisation.store.apply([lost])
     swept = [steps.sweep(table, run, {}) for table in ("account", "contact")]
     assert json.loads(json.dumps(swept)) == swept
-    assert [sorted(each) for each in swept] == [["batch", "report", "table"]] * 2
+    assert [sorted(each) for each in swept] == [["batch", "organization", "report", "table"]] * 2
     told = steps.publish(steps.validate(steps.transform(run)))
     reports = {each["table"]: each["report"] for each in swept}
     counts = ("checked", "missing", "gone", "stale", "repaired")
@@ -159,6 +159,6 @@ def test_a_backfill_plans_its_stage_and_reads_each_window_once() -> None:
     }
     run = _dag_run("manual")
     first, second = ([steps.extract_window(window, run) for window in windows] for _ in range(2))
-    assert [sorted(pointer) for pointer in first] == [["batch", "deletes", "mode", "rows", "table"]] * 3
+    assert [sorted(pointer) for pointer in first] == [["batch", "deletes", "mode", "organization", "rows", "table"]] * 3
     assert {(pointer["table"], pointer["mode"]) for pointer in first} == {("account", "window")}
     assert second == first

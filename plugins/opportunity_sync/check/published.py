@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from opportunity_sync.check.finding import Finding, Severity, hold
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.errors import ReleaseError
-from opportunity_sync.export import PARQUET
-from opportunity_sync.published import ABANDONED_AFTER_SECONDS, check_complete
-from opportunity_sync.release import DATABASE, Release, read_release
+from opportunity_sync.published import ABANDONED_AFTER_SECONDS, PARQUET, check_complete
+from opportunity_sync.release import DATABASE, QUALITY, Release, read_release
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,7 +36,7 @@ def check_published(root: DataRoot) -> list[Finding]:
 
 def _state(root: DataRoot) -> list[tuple[str, int]]:
     """What publishing, rolling back, exporting and tidying change."""
-    paths = [root.live_file, *root.published.glob("*/*"), *root.releases.glob(f"*/{PARQUET}")]
+    paths = [root.live_file, root.published / QUALITY, *root.published.glob("*/*"), *root.releases.glob(f"*/{PARQUET}")]
     return sorted((str(path), path.stat().st_ino) for path in paths if path.exists())
 
 
@@ -65,6 +64,29 @@ def _live(root: DataRoot) -> Iterator[Finding]:
         root.live_file, folder / DATABASE, shallow=False
     ):
         yield _finding("error", where, f"is not the same as the file of release {release_id}", ROLLBACK)
+    else:
+        yield from _report(root, folder)
+        yield from _parquet_link(root, folder)
+
+
+def _report(root: DataRoot, folder: Path) -> Iterator[Finding]:
+    """The report beside the live file is that of the live release, unless a publication is about to replace it."""
+    paths = (folder / QUALITY, root.published / QUALITY)
+    with hold(root.warehouse.with_suffix(".lock")) as is_free:
+        expected, found = (path.read_bytes() if path.exists() else None for path in paths)
+        if is_free and found != expected:
+            what = f"is not the quality report of the live release {folder.name}"
+            yield _finding("warning", f"published/{QUALITY}", what, "The next publication replaces it")
+
+
+def _parquet_link(root: DataRoot, folder: Path) -> Iterator[Finding]:
+    """The link `published/parquet`, where there is one, leads to the files of the live release."""
+    link, exported = root.published / PARQUET, folder / PARQUET
+    with hold(root.warehouse.with_suffix(".lock")) as is_free:
+        is_right = not exported.exists() or not link.is_symlink() or (link.exists() and link.samefile(exported))
+        if is_free and not is_right:
+            what = f"does not lead to the Parquet files of the live release {folder.name}"
+            yield _finding("warning", f"published/{PARQUET}", what, "Clear the task `export` of the release's run")
 
 
 def _comments(connection: DuckDBPyConnection, where: str) -> Iterator[Finding]:
