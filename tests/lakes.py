@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, get_args
 from uuid import UUID, uuid5
 
@@ -51,6 +53,20 @@ def columns_of(table: str, extra: Mapping[str, Column] | None = None) -> dict[st
     return columns | dict(extra or {})
 
 
+@cache
+def _scratch(process: int) -> duckdb.DuckDBPyConnection:
+    """A database in memory for all batches of a process: to open one takes longer than to write most batches."""
+    return duckdb.connect()
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert many rows, a hundred at a time: a statement costs more than its rows."""
+    for start in range(0, len(rows), 100):
+        part = rows[start : start + 100]
+        marks = ", ".join(f"({', '.join('?' for _ in row)})" for row in part)
+        connection.execute(f"insert into {table} values {marks}", [cell for row in part for cell in row])
+
+
 def write_batch(
     lake: Lake,
     table: str,
@@ -78,26 +94,26 @@ def write_batch(
             *(((f"{column.name}_type", "VARCHAR"),) if column.has_type else ()),
         )
     }
-    with lake.new_batch(table, mode) as batch, duckdb.connect() as connection:
+    with lake.new_batch(table, mode) as batch, _scratch(os.getpid()).cursor() as connection:
         files = []
         if rows:
             listed = ", ".join(f'"{name}" {kind}' for name, kind in stored.items())
-            connection.execute(f"create table rows ({listed}, _extracted_at timestamp, _page integer)")
+            connection.execute(f"create temp table rows ({listed}, _extracted_at timestamp, _page integer)")
+            filled = []
             for row in rows:
                 values = {"versionnumber": 1} | dict(row)
                 unknown = values.keys() - stored.keys() - {"_extracted_at"}
                 assert not unknown, f"columns {unknown} are not selected for {table}"
                 moment = values.pop("_extracted_at", at)
                 cells = [_cell(values.get(name), kind) for name, kind in stored.items()]
-                marks = ", ".join("?" for _ in range(len(cells) + 2))
-                connection.execute(f"insert into rows values ({marks})", [*cells, _naive(moment), 1])
+                filled.append([*cells, _naive(moment), 1])
+            _insert(connection, "rows", filled)
             path = batch.folder / "rows-0001.parquet"
             connection.execute(f"copy rows to '{path}' (format parquet)")
             files.append(data_file(path, len(rows)))
         if deletes:
-            connection.execute("create table deletes (id uuid, _observed_at timestamp)")
-            for name in deletes:
-                connection.execute("insert into deletes values (?, ?)", [identity(name), _naive(at)])
+            connection.execute("create temp table deletes (id uuid, _observed_at timestamp)")
+            _insert(connection, "deletes", [[identity(name), _naive(at)] for name in deletes])
             path = batch.folder / "deletes.parquet"
             connection.execute(f"copy deletes to '{path}' (format parquet)")
             files.append(data_file(path, len(deletes)))

@@ -19,6 +19,8 @@ from opportunity_sync.settings import Settings
 from tests.lakes import write_batch
 from tests.small_organisation import build, extract, let_pass, organisation, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 def _named(datasets: tuple[Dataset, ...], ending: str) -> Dataset:
     (found,) = (dataset for dataset in datasets if dataset.name.endswith(ending))

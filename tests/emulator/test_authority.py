@@ -10,6 +10,8 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+pytestmark = pytest.mark.slow
+
 
 def _grant(client: Any, **form: str) -> tuple[int, dict[str, Any]]:
     url = f"{client.emulator.authority}/oauth2/v2.0/token"

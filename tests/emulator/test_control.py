@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ACCOUNT = "00000000-0000-4000-8000-00000000a001"
 CONTACT, OTHER_CONTACT = "00000000-0000-4000-8000-00000000c001", "00000000-0000-4000-8000-00000000c002"
 DEAL = "00000000-0000-4000-8000-0000000d0001"

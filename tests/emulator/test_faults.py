@@ -10,6 +10,8 @@ import requests
 
 from emulator.faults import parse_rules, read_rules
 
+pytestmark = pytest.mark.slow
+
 TRACK = "odata.track-changes"
 
 

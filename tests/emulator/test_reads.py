@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import pytest
 import requests
 
+pytestmark = pytest.mark.slow
+
 FORMATTED = "@OData.Community.Display.V1.FormattedValue"
 LOOKUP_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 NAVIGATION = "@Microsoft.Dynamics.CRM.associatednavigationproperty"

@@ -14,6 +14,8 @@ from uuid import UUID
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[2] / "sample_data"
 KEYS = {
     "accounts": "accountid",

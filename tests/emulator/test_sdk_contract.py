@@ -10,6 +10,8 @@ from azure.core.credentials import AccessToken
 from PowerPlatform.Dataverse.client import DataverseClient
 from PowerPlatform.Dataverse.core.errors import HttpError
 
+pytestmark = pytest.mark.slow
+
 
 class MsalCredential:
     """An azure.core TokenCredential that fetches a real token from the stand-in through MSAL."""

@@ -12,6 +12,8 @@ from emulator.organisation import Organisation
 from emulator.seed import read_rows
 from emulator.seeding import load
 
+pytestmark = pytest.mark.slow
+
 ID = "00000000-0000-4000-8000-0000000000{:02}"
 LOOKUP_TYPE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 

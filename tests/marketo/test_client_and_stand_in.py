@@ -24,6 +24,8 @@ from opportunity_sync.marketo.errors import (
 from opportunity_sync.marketo.limits import CallLimits
 from opportunity_sync.marketo.objects import OBJECT_ABSENT, OBJECTS
 
+pytestmark = pytest.mark.slow
+
 OPPORTUNITY = {"externalOpportunityId": "o1", "name": "Deal"}
 KEY = {"externalOpportunityId": "o1"}
 OpenAgain = Callable[..., MarketoClient]

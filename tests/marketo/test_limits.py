@@ -10,6 +10,8 @@ import pytest
 from opportunity_sync.marketo.errors import QuotaUsedUpError, seconds_until_reset
 from opportunity_sync.marketo.limits import CALLS_PER_READING, CallLimits, DailyBudget, limits_of
 
+pytestmark = pytest.mark.slow
+
 NOON = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 """In the zone of the quota (UTC-6 in winter)."""
 

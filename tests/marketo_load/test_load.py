@@ -16,6 +16,8 @@ from opportunity_sync.settings import Settings
 from tests.marketo_load.instances import ROLES, FakeMarketo
 from tests.marketo_load.releases import contact, key, opportunity, publish, role, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

@@ -19,6 +19,8 @@ from tests.lakes import identity
 from tests.marketo_load.instances import ROLES, FakeMarketo
 from tests.marketo_load.releases import contact, key, opportunity, publish, role, settings_for
 
+pytestmark = pytest.mark.slow
+
 ROWS: dict[str, Any] = {
     "opportunities": [opportunity("o1"), opportunity("o2")],
     "opportunity_contact_roles": [role("o1", "c1", 'Décideur "final"'), role("o2", "c1")],

@@ -13,6 +13,8 @@ import pytest
 
 from quickstart import processes
 
+pytestmark = pytest.mark.slow
+
 FAMILY = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {child!r}], start_new_session=True)

@@ -18,6 +18,8 @@ from opportunity_sync.warehouse import transform
 from tests.lakes import START, identity, write_batch
 from tests.warehouse.releases import make_live, rows
 
+pytestmark = pytest.mark.slow
+
 RUN = Run(run_id="test", started_at=datetime(2026, 6, 15, 12, tzinfo=UTC))
 
 

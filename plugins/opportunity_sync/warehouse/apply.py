@@ -11,9 +11,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opportunity_sync.lake import Column, Lake, Manifest, Reconciliation
+from opportunity_sync.lake import Lake, Manifest, Reconciliation
 from opportunity_sync.tables import CORE, READ_ORDER
 from opportunity_sync.warehouse.adopt import adopt, forget_replaced
+from opportunity_sync.warehouse.columns import remember_columns, stored
 from opportunity_sync.warehouse.state import naive_utc, note_batch, sequence, transaction
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _apply(connection: DuckDBPyConnection, lake: Lake, manifest: Manifest, *, lo
     number = sequence(connection) + 1
     is_large = manifest.rows + manifest.deletes > LOGGED_KEYS_PER_BATCH
     touches_all = manifest.full_read_began is not None or is_large or not log_keys
-    _remember_columns(connection, manifest)
+    remember_columns(connection, manifest)
     rows = lake.files(manifest, "rows")
     deletes = lake.files(manifest, "deletes")
     if rows:
@@ -109,76 +110,6 @@ def _keep_report(connection: DuckDBPyConnection, manifest: Manifest, report: Rec
     )
 
 
-def _remember_columns(connection: DuckDBPyConnection, manifest: Manifest) -> None:
-    """Make `current.<table>` hold the batch's columns; the newest batch decides a column's type and labels.
-
-    A core column keeps the type that the models need, whatever its type in Dynamics: a value that does not fit it is
-    empty.
-    """
-    table = manifest.table
-    present = dict(
-        connection.execute(
-            "select column_name, data_type from duckdb_columns() where schema_name = 'current' and table_name = ?",
-            [table],
-        ).fetchall()
-    )
-    described = dict(
-        connection.execute("select column_name, batch from meta.columns where table_name = ?", [table]).fetchall()
-    )
-    for column in manifest.columns:
-        for name, kind in _stored(column):
-            if name not in present:
-                connection.execute(f'alter table current.{table} add column "{name}" {kind}')
-            elif present[name] == kind or manifest.batch < described.get(column.name, ""):
-                continue
-            elif column.name in CORE[table]:
-                if {present[name], kind} != {"DATE", "TIMESTAMP"}:
-                    log.warning(
-                        "Column %s of table %s is of type %s in Dynamics; values that do not fit %s are empty",
-                        name,
-                        table,
-                        column.attribute_type,
-                        present[name],
-                    )
-            else:
-                converted = f'set data type {kind} using try_cast("{name}" as {kind})'
-                connection.execute(f'alter table current.{table} alter "{name}" {converted}')
-        if manifest.batch > described.get(column.name, ""):
-            connection.execute(
-                "delete from meta.columns where table_name = ? and column_name = ?", [table, column.name]
-            )
-            connection.execute(
-                "insert into meta.columns values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    table,
-                    column.name,
-                    column.duckdb_type,
-                    column.attribute_type,
-                    column.has_type,
-                    column.label,
-                    column.description,
-                    manifest.batch,
-                ],
-            )
-        for code, label in column.choices.items():
-            connection.execute(
-                "delete from meta.choices where table_name = ? and column_name = ? and code = ? and batch < ?",
-                [table, column.name, code, manifest.batch],
-            )
-            connection.execute(
-                "insert into meta.choices select ?, ?, ?, ?, ? where not exists (select 1 from meta.choices "
-                "where table_name = ? and column_name = ? and code = ?)",
-                [table, column.name, code, label, manifest.batch, table, column.name, code],
-            )
-
-
-def _stored(column: Column) -> list[tuple[str, str]]:
-    stored = [(column.name, column.duckdb_type)]
-    if column.has_type:
-        stored.append((f"{column.name}_type", "VARCHAR"))
-    return stored
-
-
 def _apply_rows(connection: DuckDBPyConnection, manifest: Manifest, files: list[Path], log_as: int | None) -> None:
     table = manifest.table
     key = next(iter(CORE[table]))
@@ -188,7 +119,7 @@ def _apply_rows(connection: DuckDBPyConnection, manifest: Manifest, files: list[
             [table],
         ).fetchall()
     )
-    names = [name for column in manifest.columns for name, _ in _stored(column)]
+    names = [name for column in manifest.columns for name, _ in stored(column)]
     listed = ", ".join(f'try_cast("{name}" as {types[name]}) as "{name}"' for name in names)
     source = f"read_parquet([{', '.join(_literal(str(file)) for file in files)}])"
     origin = f"{_literal(manifest.batch)} as _batch, _extracted_at as _alive_at"

@@ -15,6 +15,8 @@ from opportunity_sync.marketo.auth import Credentials
 from opportunity_sync.marketo.client import MarketoClient
 from tests.marketo_contract import CONTRACT, JSON, ContractError, call_of, check
 
+pytestmark = pytest.mark.slow
+
 ADA = 1001
 ROLES = "opportunities/roles"
 PATHS = ("companies", "leads", "opportunities", ROLES)

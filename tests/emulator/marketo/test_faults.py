@@ -10,6 +10,8 @@ import requests
 
 from emulator.marketo.faults import parse_rules, read_rules
 
+pytestmark = pytest.mark.slow
+
 DEAL = {"input": [{"externalOpportunityId": "o1", "name": "n"}]}
 LOOKUP = {"filterType": "dedupeFields", "filterValues": "o1"}
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_token_stays_the_same_until_it_expires(api: Any) -> None:
     first = api.token().json()

@@ -12,6 +12,8 @@ from emulator.marketo.instance import Instance
 from emulator.marketo.seeding import load_contacts
 from tests.stand_in import SAMPLE_DATA
 
+pytestmark = pytest.mark.slow
+
 ROLES = "opportunities/roles"
 
 

@@ -11,6 +11,8 @@ import requests
 from emulator.marketo.errors import RequestError
 from emulator.marketo.limits import Counters, Limits
 
+pytestmark = pytest.mark.slow
+
 USAGE = "stats/usage.json"
 START = datetime(2026, 1, 15, 12, tzinfo=UTC)
 

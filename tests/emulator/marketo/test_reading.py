@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ADA, BO, FORM = 1001, 1002, 1003
 ROLES = "opportunities/roles"
 

@@ -6,6 +6,8 @@ import pytest
 
 from emulator.marketo.writing import MOST_RECORDS
 
+pytestmark = pytest.mark.slow
+
 ADA, BO = 1001, 1002
 ROLES = "opportunities/roles"
 
