@@ -110,6 +110,15 @@ def test_newer_data_is_never_replaced_by_older_data(candidate: tuple[Settings, R
     assert live(settings) == newer
 
 
+def test_of_two_candidates_with_the_same_data_the_one_built_later_stays(candidate: tuple[Settings, Release]) -> None:
+    settings, older = candidate
+    newer = next_candidate(settings)
+    publish(settings, newer.release_id)
+
+    assert publish(settings, older.release_id) == newer
+    assert live(settings) == newer
+
+
 def test_a_rebuilt_warehouse_replaces_a_release_with_a_higher_count(candidate: tuple[Settings, Release]) -> None:
     settings, first = candidate
     higher = msgspec.structs.replace(first, sequence=99)

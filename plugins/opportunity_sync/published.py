@@ -83,14 +83,14 @@ def show_parquet(root: DataRoot, release_id: str) -> None:
 
 
 def is_superseded(candidate: Release, live: Release | None) -> bool:
-    """True when the live release holds newer data than a candidate.
+    """True when the live release holds newer data than a candidate, or the same data and was built later.
 
-    Within one warehouse the number of applied batches decides; a rebuilt warehouse counts anew, and then the release
-    that was built later is the newer one.
+    Within one warehouse the number of applied batches decides, then the time of building: two DAGs may build at the
+    same time, and settings may change between. A rebuilt warehouse counts anew, so there only the time decides.
     """
     if live is None or live.release_id == candidate.release_id:
         return False
-    if live.warehouse_id == candidate.warehouse_id:
+    if live.warehouse_id == candidate.warehouse_id and live.sequence != candidate.sequence:
         return live.sequence > candidate.sequence
     return live.release_id > candidate.release_id
 

@@ -9,26 +9,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from opportunity_sync.data_root import DataRoot
 from opportunity_sync.quality import report
 from opportunity_sync.release import Release
 from opportunity_sync.settings import Settings
-from tests.browser import install
 from tests.test_quality import FAILED, MET, WARNED
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = install.find()
-    assert program, "there is no browser: `make browser` installs one"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program.program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from opportunity_sync.expectations.words import in_words
 from opportunity_sync.pages import charts
 from opportunity_sync.settings import Settings
 
@@ -57,6 +58,7 @@ def _environment(folder: Path) -> Environment:
     environment.globals |= {
         "line_chart": charts.line_chart,
         "strip": charts.strip,
+        "in_words": in_words,
         "embedded_style": lambda: Markup((folder / "style.css").read_text(encoding="utf-8")),  # noqa: S704 (our own)
     }
     return environment

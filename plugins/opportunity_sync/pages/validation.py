@@ -27,6 +27,8 @@ class Result(msgspec.Struct, frozen=True):
     success: bool
     unexpected_count: int | None
     element_count: int | None
+    kwargs: dict[str, Any]
+    """How the expectation is configured."""
     keys: tuple[dict[str, Any], ...]
     problem: str | None
 
