@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -11,8 +12,10 @@ from nbclient.exceptions import CellExecutionError
 from docs.generate import GENERATED
 from docs.notebook_page import NOTEBOOK, notebook_page, run_notebook
 from opportunity_sync.publish import publish
-from opportunity_sync.release import Release
+from opportunity_sync.release import Release, Run
 from opportunity_sync.settings import PROJECT, Settings
+from opportunity_sync.warehouse import transform
+from tests.small_organisation import let_pass
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("examples")]
 
@@ -57,6 +60,14 @@ def test_the_notebook_runs_over_a_first_release_without_any_history(
     assert len(pictures(notebook)) == PICTURES
     warnings = [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
     assert [text for text in warnings if "Warning" in text] == []
+
+
+def test_the_notebook_runs_over_a_file_without_any_row(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "data")
+    release = let_pass(settings, transform(settings, Run(run_id="test", started_at=datetime.now(UTC))))
+    publish(settings, release.release_id)
+    notebook = run_notebook(settings.data / "published" / "opportunities.duckdb", tmp_path)
+    assert len(pictures(notebook)) == PICTURES
 
 
 def test_an_error_in_a_cell_is_an_error(tmp_path: Path) -> None:
