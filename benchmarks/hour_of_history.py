@@ -38,6 +38,14 @@ create table candidate.main.release_changes (
     release_id varchar, released_at timestamp, table_name varchar, key uuid, contact_id uuid, role varchar,
     change varchar, changed_columns varchar[]
 );
+create table candidate.main.release as
+    select 'before' as release_id, timestamp '2026-01-01' as released_at, 'benchmark' as run_id,
+        'benchmark' as pipeline_version;
+create table candidate.main.expectation_results as
+    select 'marts' as suite, 'opportunities' as relation, 'expectation ' || i as expectation,
+        cast(null as varchar) as column_name, 'critical' as severity, true as success,
+        cast(0 as bigint) as unexpected_count, cast({rows} as bigint) as element_count
+    from range(150) as numbers(i);
 """
 CHANGE = """
 attach ':memory:' as scope;
