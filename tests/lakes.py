@@ -86,14 +86,7 @@ def write_batch(
     """
     assert mode in get_args(Mode)
     columns = {name: column for name, column in columns_of(table, extra).items() if name not in without}
-    stored = {
-        name: kind
-        for column in columns.values()
-        for name, kind in (
-            (column.name, column.duckdb_type),
-            *(((f"{column.name}_type", "VARCHAR"),) if column.has_type else ()),
-        )
-    }
+    stored = {name: kind for column in columns.values() for name, kind in column.stored().items()}
     with lake.new_batch(table, mode) as batch, _scratch(os.getpid()).cursor() as connection:
         files = []
         if rows:

@@ -133,7 +133,7 @@ def _write(settings: Settings, lake: Lake, batch: Batch, merged: Sequence[Manife
         create(connection)
         for manifest in merged:
             apply_batch(connection, lake, manifest, log_keys=False)
-        names = [name for column in _columns(merged) for name in _stored(column)]
+        names = [name for column in _columns(merged) for name in column.stored()]
         listed = ", ".join(f'rows."{name}"' for name in [*names, "_extracted_at", "_page", "_batch", "_alive_at"])
         written = [
             _copy(connection, batch, "rows-0001", f"select {listed} from {live_rows(batch.table)}"),
@@ -152,10 +152,6 @@ def _copy(connection: DuckDBPyConnection, batch: Batch, name: str, query: str) -
         path.unlink()
         return None
     return data_file(path, rows)
-
-
-def _stored(column: Column) -> list[str]:
-    return [column.name, f"{column.name}_type"] if column.has_type else [column.name]
 
 
 def _manifest(

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from opportunity_sync.data_root import DataRoot
-from opportunity_sync.lake import Column as RawColumn
 from opportunity_sync.lake import Lake, Manifest
 from opportunity_sync.published import failed_folder
 from opportunity_sync.release import DATABASE, PUBLISHED_TABLES, live_release
@@ -113,7 +112,7 @@ def extracted(settings: Settings, pointer: Mapping[str, Any]) -> Facts:
     columns = [
         Column(shown, type_, column.label or column.description, (Field(table.namespace, table.name, column.name),))
         for column in batch.columns
-        for shown, type_ in _raw_columns(column)
+        for shown, type_ in column.stored().items()
     ]
     written = replace(
         _raw(root, batch.table, batch.batch),
@@ -241,11 +240,6 @@ def _with_lineage(dataset: Dataset, lineage: Lineage, root: DataRoot) -> Dataset
             replace(column, sources=fields(origin.sources), lookups=fields(origin.lookups)) if origin else column
         )
     return replace(dataset, columns=tuple(columns), row_lookups=fields(lineage.rows))
-
-
-def _raw_columns(column: RawColumn) -> list[tuple[str, str]]:
-    """Names and types in the Parquet files."""
-    return [(column.name, column.duckdb_type), *([(f"{column.name}_type", "VARCHAR")] if column.has_type else [])]
 
 
 def _additional(batch: Manifest) -> dict[str, str]:

@@ -33,6 +33,10 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     choices: dict[int, str] = {}
     """Choice value to label, for choice columns (Picklist, State, Status, MultiSelectPicklist)."""
 
+    def stored(self) -> dict[str, str]:
+        """Names and DuckDB types in the Parquet files: the column itself and, with `has_type`, its target table."""
+        return {self.name: self.duckdb_type} | ({f"{self.name}_type": "VARCHAR"} if self.has_type else {})
+
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     """A Parquet file of a batch."""

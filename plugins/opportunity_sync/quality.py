@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opportunity_sync.data_root import write_atomically
-from opportunity_sync.expectations import Outcome
+from opportunity_sync.expectations import Outcome, result_word
 from opportunity_sync.expectations.words import about, in_words
 from opportunity_sync.release import DATABASE, MAIN_TABLES, QUALITY, Release
 from opportunity_sync.settings import Settings
@@ -149,16 +149,10 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _word(severity: str, *, success: bool) -> str:
-    if success:
-        return "passed"
-    return "failed" if severity == "critical" else "warned"
-
-
 def _result(outcome: Outcome, recorded: Recorded, release: Release) -> Result:
     identity = (outcome.suite, outcome.relation, outcome.expectation, outcome.column_name)
     by_release = dict(recorded.results.get(identity, {}))
-    word = by_release[release.release_id] = _word(
+    word = by_release[release.release_id] = result_word(
         "critical" if outcome.stops else outcome.severity, success=outcome.success
     )
     releases = list(dict.fromkeys([*(each["release_id"] for each in recorded.counts), release.release_id]))
@@ -232,5 +226,5 @@ def _results(connection: DuckDBPyConnection, releases: list[str]) -> dict[tuple[
         """,
         [releases],
     ).fetchall():
-        found.setdefault(tuple(identity), {})[release_id] = _word(severity, success=success)
+        found.setdefault(tuple(identity), {})[release_id] = result_word(severity, success=success)
     return found

@@ -55,3 +55,10 @@ class Outcome:
     def stops(self) -> bool:
         """True when this outcome stops the release."""
         return not self.success and (self.severity == "critical" or self.problem is not None)
+
+
+def result_word(severity: str, *, success: bool) -> str:
+    """One word for a result, the same on every page: `passed`, `warned` or `failed`."""
+    if success:
+        return "passed"
+    return "failed" if severity == "critical" else "warned"

@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from opportunity_sync.expectations import result_word
 from opportunity_sync.expectations.words import in_words
 from opportunity_sync.pages import charts
 from opportunity_sync.settings import Settings
@@ -59,6 +60,7 @@ def _environment(folder: Path) -> Environment:
         "line_chart": charts.line_chart,
         "strip": charts.strip,
         "in_words": in_words,
+        "result_word": result_word,
         "embedded_style": lambda: Markup((folder / "style.css").read_text(encoding="utf-8")),  # noqa: S704 (our own)
     }
     return environment

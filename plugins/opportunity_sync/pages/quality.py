@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from opportunity_sync.expectations import Outcome, result_word
 from opportunity_sync.pages import moment
 from opportunity_sync.pages.live import Live
-from opportunity_sync.pages.validation import Refused, Report, Result, read_report
+from opportunity_sync.pages.validation import Refused, Report, read_report
 
 STRIP = 24
 """Releases in the strip of an expectation."""
@@ -40,7 +41,7 @@ class Quality:
     expectations: list[Expectation]
     counts: dict[str, int]
     """Results in the live release."""
-    samples: list[Result]
+    samples: list[Outcome]
     """What failed in the live release, with keys of failing rows."""
     has_report: bool
 
@@ -54,15 +55,8 @@ class ExpectationFacts:
     """Per release, newest first."""
     charted: list[tuple[str, int]]
     """Release and number of unexpected rows, oldest first, where it was counted."""
-    samples: list[tuple[str, Result]]
+    samples: list[tuple[str, Outcome]]
     """Failing rows, each with the release or refused candidate that has them."""
-
-
-def result_word(severity: str, *, success: bool) -> str:
-    """One word for a result."""
-    if success:
-        return "passed"
-    return "failed" if severity == "critical" else "warned"
 
 
 def quality(live: Live) -> Quality:
@@ -146,5 +140,5 @@ def _expectation(
     )
 
 
-def _samples(report: Report, key: tuple[str | None, ...]) -> list[Result]:
+def _samples(report: Report, key: tuple[str | None, ...]) -> list[Outcome]:
     return [result for result in report.failures if tuple(getattr(result, name) for name in IDENTITY) == key]

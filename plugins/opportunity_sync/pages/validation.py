@@ -5,47 +5,25 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from opportunity_sync.data_root import DataRoot
+from opportunity_sync.expectations import Outcome
 from opportunity_sync.pages.health import FailedCandidate
 from opportunity_sync.published import failed_folder
 
 log = logging.getLogger("opportunity_sync.pages")
 
 
-class Result(msgspec.Struct, frozen=True):
-    """One expectation in `validation.json`; of its fields those that pages show."""
-
-    suite: str
-    relation: str
-    expectation: str
-    column_name: str | None
-    severity: str
-    success: bool
-    unexpected_count: int | None
-    element_count: int | None
-    kwargs: dict[str, Any]
-    """How the expectation is configured."""
-    keys: tuple[dict[str, Any], ...]
-    problem: str | None
-
-    @property
-    def stops(self) -> bool:
-        """True when it stopped the release."""
-        return not self.success and (self.severity == "critical" or self.problem is not None)
-
-
 class Report(msgspec.Struct, frozen=True):
     """`validation.json` of a release or of a refused candidate."""
 
     release_id: str
-    results: tuple[Result, ...]
+    results: tuple[Outcome, ...]
 
     @property
-    def failures(self) -> list[Result]:
+    def failures(self) -> list[Outcome]:
         """What failed, critical ones first."""
         return sorted((result for result in self.results if not result.success), key=lambda result: not result.stops)
 

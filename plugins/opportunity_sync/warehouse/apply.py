@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from opportunity_sync.lake import Lake, Manifest, Reconciliation
 from opportunity_sync.tables import CORE, READ_ORDER
 from opportunity_sync.warehouse.adopt import adopt, forget_replaced
-from opportunity_sync.warehouse.columns import remember_columns, stored
+from opportunity_sync.warehouse.columns import remember_columns
 from opportunity_sync.warehouse.state import naive_utc, note_batch, sequence, transaction
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _apply_rows(connection: DuckDBPyConnection, manifest: Manifest, files: list[
             [table],
         ).fetchall()
     )
-    names = [name for column in manifest.columns for name, _ in stored(column)]
+    names = [name for column in manifest.columns for name in column.stored()]
     listed = ", ".join(f'try_cast("{name}" as {types[name]}) as "{name}"' for name in names)
     source = f"read_parquet([{', '.join(_literal(str(file)) for file in files)}])"
     origin = f"{_literal(manifest.batch)} as _batch, _extracted_at as _alive_at"

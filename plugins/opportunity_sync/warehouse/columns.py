@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from opportunity_sync.manifest import Column, Manifest
+from opportunity_sync.manifest import Manifest
 from opportunity_sync.tables import CORE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def remember_columns(connection: DuckDBPyConnection, manifest: Manifest) -> None
         connection.execute("select column_name, batch from meta.columns where table_name = ?", [table]).fetchall()
     )
     for column in manifest.columns:
-        for name, kind in stored(column):
+        for name, kind in column.stored().items():
             if name not in present:
                 connection.execute(f'alter table current.{table} add column "{name}" {kind}')
             elif present[name] == kind or manifest.batch < described.get(column.name, ""):
@@ -100,9 +100,3 @@ def _insert(connection: DuckDBPyConnection, relation: str, rows: list[list[Any]]
     """Insert a few rows in one statement, which is what takes the time."""
     marks = ", ".join(f"({', '.join('?' for _ in row)})" for row in rows)
     connection.execute(f"insert into {relation} values {marks}", [value for row in rows for value in row])
-
-
-def stored(column: Column) -> list[tuple[str, str]]:
-    """Names and DuckDB types of what is stored of a column: itself, and of a lookup its target table."""
-    target = [(f"{column.name}_type", "VARCHAR")] if column.has_type else []
-    return [(column.name, column.duckdb_type), *target]
