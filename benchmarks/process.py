@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,7 @@ def run_child(*arguments: str, python: str = sys.executable, env: dict[str, str]
     Raises:
         MeasurementError: the process failed; the message holds the end of what it wrote to stderr.
     """
-    WORK.mkdir(parents=True, exist_ok=True)
-    log = WORK / "child.log"
-    with log.open("wb") as stderr:
+    with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             [python, *arguments], stdout=subprocess.PIPE, stderr=stderr, cwd=PROJECT, env=env or environment()
         )
@@ -58,10 +57,11 @@ def run_child(*arguments: str, python: str = sys.executable, env: dict[str, str]
             printed = process.stdout.read()
         # wait4 gives the resources of exactly this child; getrusage(RUSAGE_CHILDREN) would give the largest so far.
         _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-        raise MeasurementError(f"{' '.join(arguments)} ended with {process.returncode}:\n{tail}")
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            stderr.seek(0)
+            tail = stderr.read().decode(errors="replace")[-4000:]
+            raise MeasurementError(f"{' '.join(arguments)} ended with {process.returncode}:\n{tail}")
     output = json.loads(printed.splitlines()[-1])
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
     return Child(
